@@ -1,1 +1,25 @@
-//! .
+//! The Container Network Interface as a library: for runtimes, for plugins, and for plugins that call
+//! plugins.
+//!
+//! | to | see |
+//! |---|---|
+//! | name things safely | [`ids`] |
+//! | speak versions 0.1.0 to 1.1.0 | [`version`], [`result`] |
+//! | read network configurations | [`config`] |
+//! | read a pod's network selections, write its network-status (NPWG standard) | [`npwg`] |
+//!
+//! The library knows nothing of Kubernetes clients, threads of its own or global state: environment,
+//! streams and executables are passed in.
+
+pub mod config;
+pub mod error;
+pub mod ids;
+pub mod npwg;
+pub mod result;
+pub mod version;
+
+pub use config::{CapabilityArgs, NetworkList, PluginConfig};
+pub use error::{CniError, Code};
+pub use ids::{ContainerId, IfName, NetworkName, PluginType};
+pub use result::AddResult;
+pub use version::SpecVersion;

@@ -1,0 +1,272 @@
+//! The wire forms of a result: 0.1.0 to 0.2.0 (`ip4`, `ip6`), 0.3.0 to 0.4.0 (`ips[].version`), 1.x.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Error, Map, Value};
+
+use super::{AddResult, Dns, Family, IpConfig, ResultError, Route};
+use crate::version::SpecVersion;
+
+/// Go writes an empty slice or map as `null`.
+pub(super) fn null_is_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    from: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
+}
+
+/// Go writes an absent address as `null` or as an empty string.
+pub(super) fn address_or_none<'de, D: Deserializer<'de>>(from: D) -> Result<Option<IpAddr>, D::Error> {
+    match Option::<String>::deserialize(from)? {
+        None => Ok(None),
+        Some(text) if text.is_empty() => Ok(None),
+        Some(text) => text.parse().map(Some).map_err(serde::de::Error::custom),
+    }
+}
+
+/// The form of 0.1.0 and 0.2.0.
+#[derive(Serialize, Deserialize)]
+struct V020 {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ip4: Option<Ip020>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ip6: Option<Ip020>,
+    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Dns::is_empty")]
+    dns: Dns,
+    #[serde(flatten)]
+    extra: Map<String, Value>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Ip020 {
+    ip: IpNet,
+    #[serde(default, deserialize_with = "address_or_none", skip_serializing_if = "Option::is_none")]
+    gateway: Option<IpAddr>,
+    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
+    routes: Vec<Route>,
+    #[serde(flatten)]
+    extra: Map<String, Value>,
+}
+
+pub(super) fn read(object: Map<String, Value>, version: SpecVersion) -> Result<AddResult, Error> {
+    if version <= SpecVersion::V0_2_0 {
+        return V020::deserialize(Value::Object(object)).map(AddResult::from);
+    }
+    let mut result = AddResult::deserialize(Value::Object(object))?;
+    if version <= SpecVersion::V0_4_0 {
+        for ip in &mut result.ips {
+            ip.extra.remove("version");
+        }
+    }
+    Ok(result)
+}
+
+pub(super) fn write(result: &AddResult, version: SpecVersion) -> Result<Map<String, Value>, ResultError> {
+    let malformed = |source| ResultError::Malformed { version, source };
+    let json = if version <= SpecVersion::V0_2_0 {
+        let old = V020::try_from(result).map_err(|NoAddress| ResultError::NeedsAddress(version))?;
+        serde_json::to_value(old)
+    } else if version <= SpecVersion::V0_4_0 {
+        serde_json::to_value(without_newer_fields(result.clone()))
+    } else {
+        serde_json::to_value(result)
+    };
+    match json.map_err(malformed)? {
+        Value::Object(object) => Ok(object),
+        _ => Err(ResultError::Shape("it is not a JSON object")),
+    }
+}
+
+/// 0.3.0 to 0.4.0: addresses carry their family, interfaces have neither MTU nor device fields.
+fn without_newer_fields(mut result: AddResult) -> AddResult {
+    for interface in &mut result.interfaces {
+        interface.mtu = None;
+        interface.extra.remove("socketPath");
+        interface.extra.remove("pciID");
+    }
+    for ip in &mut result.ips {
+        let family = if ip.address.addr().is_ipv4() { "4" } else { "6" };
+        ip.extra.insert("version".to_owned(), family.into());
+    }
+    result
+}
+
+impl From<V020> for AddResult {
+    fn from(old: V020) -> Self {
+        let mut result = Self { dns: old.dns, extra: old.extra, ..Self::default() };
+        for mut ip in [old.ip4, old.ip6].into_iter().flatten() {
+            result.routes.append(&mut ip.routes);
+            result.ips.push(IpConfig {
+                address: ip.ip,
+                gateway: ip.gateway,
+                interface: None,
+                extra: ip.extra,
+            });
+        }
+        result
+    }
+}
+
+struct NoAddress;
+
+impl TryFrom<&AddResult> for V020 {
+    type Error = NoAddress;
+
+    /// Keeps the first address of each family and the routes of that family.
+    fn try_from(result: &AddResult) -> Result<Self, NoAddress> {
+        let first = |family| {
+            let ip = result.ips.iter().find(|ip| Family::of_net(ip.address) == family)?;
+            let routes = result.routes.iter().filter(|route| Family::of_net(route.dst) == family);
+            Some(Ip020 {
+                ip: ip.address,
+                gateway: ip.gateway,
+                routes: routes.cloned().collect(),
+                extra: ip.extra.clone(),
+            })
+        };
+        let (ip4, ip6) = (first(Family::Ipv4), first(Family::Ipv6));
+        if ip4.is_none() && ip6.is_none() {
+            return Err(NoAddress);
+        }
+        Ok(Self { ip4, ip6, dns: result.dns.clone(), extra: result.extra.clone() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn parse(json: Value) -> AddResult {
+        AddResult::parse(json, SpecVersion::V1_0_0).unwrap()
+    }
+
+    fn full() -> AddResult {
+        parse(json!({
+            "cniVersion": "1.1.0",
+            "interfaces": [
+                {"name": "cni0", "mac": "00:11:22:33:44:55"},
+                {"name": "eth0", "mac": "00:11:22:33:44:66", "mtu": 1450, "sandbox": "/run/netns/a",
+                 "pciID": "0000:01:00.0", "vendor": {"x": [1]}},
+            ],
+            "ips": [
+                {"address": "10.1.2.3/24", "gateway": "10.1.2.1", "interface": 1, "note": "kept"},
+                {"address": "fd00::3/64", "gateway": "fd00::1", "interface": 1},
+                {"address": "10.1.2.4/24", "interface": 1},
+            ],
+            "routes": [{"dst": "0.0.0.0/0", "gw": "10.1.2.1", "mtu": 1400}, {"dst": "::/0"}],
+            "dns": {"nameservers": ["10.0.0.10"], "search": ["svc"], "more": true},
+            "vendor": {"deep": {"er": null}},
+        }))
+    }
+
+    #[test]
+    fn unknown_fields_survive_a_round_trip_in_1x() {
+        for version in [SpecVersion::V1_0_0, SpecVersion::V1_1_0] {
+            let json = full().to_json(version).unwrap();
+            assert_eq!(json["cniVersion"], version.as_str());
+            assert_eq!(json["interfaces"][1]["mtu"], 1450);
+            assert_eq!(json["vendor"]["deep"]["er"], Value::Null);
+            assert_eq!(parse(json), full());
+        }
+    }
+
+    #[test]
+    fn going_down_to_0_3_and_0_4_marks_families_and_drops_what_is_newer() {
+        for version in [SpecVersion::V0_3_0, SpecVersion::V0_3_1, SpecVersion::V0_4_0] {
+            let json = full().to_json(version).unwrap();
+            assert_eq!(json["ips"][0]["version"], "4");
+            assert_eq!(json["ips"][1]["version"], "6");
+            assert_eq!(json["interfaces"][1].get("mtu"), None);
+            assert_eq!(json["interfaces"][1].get("pciID"), None);
+            assert_eq!(json["interfaces"][1]["vendor"]["x"][0], 1);
+            assert_eq!(json["routes"][0]["mtu"], 1400);
+            let back = parse(json);
+            assert_eq!(back.ips, full().ips, "the family is not kept as an unknown field");
+        }
+    }
+
+    #[test]
+    fn going_down_to_0_2_keeps_the_first_address_of_each_family_with_its_routes() {
+        for version in [SpecVersion::V0_1_0, SpecVersion::V0_2_0] {
+            let json = full().to_json(version).unwrap();
+            assert_eq!(json["ip4"]["ip"], "10.1.2.3/24");
+            assert_eq!(json["ip4"]["gateway"], "10.1.2.1");
+            assert_eq!(json["ip4"]["routes"], json!([{"dst": "0.0.0.0/0", "gw": "10.1.2.1", "mtu": 1400}]));
+            assert_eq!(json["ip6"]["ip"], "fd00::3/64");
+            assert_eq!(json["ip6"]["routes"], json!([{"dst": "::/0"}]));
+            assert_eq!(json.get("interfaces"), None);
+        }
+        let nothing = AddResult::default().to_json(SpecVersion::V0_2_0);
+        assert!(matches!(nothing, Err(ResultError::NeedsAddress(SpecVersion::V0_2_0))));
+    }
+
+    #[test]
+    fn results_of_0_2_become_addresses_without_interfaces() {
+        let result = parse(json!({
+            "cniVersion": "0.2.0",
+            "ip4": {"ip": "10.0.0.2/24", "gateway": "10.0.0.1", "routes": [{"dst": "0.0.0.0/0"}]},
+            "dns": {"domain": "x"},
+        }));
+        assert!(result.interfaces.is_empty());
+        assert_eq!(result.ips.len(), 1);
+        assert!(result.routes[0].is_default());
+        assert_eq!(result.dns.domain, "x");
+    }
+
+    #[test]
+    fn what_go_writes_for_nothing_is_nothing() {
+        let result = parse(json!({
+            "interfaces": null, "ips": null, "routes": null, "dns": null,
+        }));
+        assert_eq!(result, AddResult::default());
+        let result = parse(json!({"ips": [{"address": "10.0.0.2/24", "gateway": "", "interface": null}]}));
+        assert_eq!(result.ips[0].gateway, None);
+    }
+
+    #[test]
+    fn a_result_without_a_version_is_of_the_configurations() {
+        let json = json!({"ip4": {"ip": "10.0.0.2/24"}});
+        assert_eq!(AddResult::parse(json, SpecVersion::V0_2_0).unwrap().ips.len(), 1);
+    }
+
+    #[test]
+    fn malformed_results_are_errors() {
+        for bad in [
+            json!(null),
+            json!([]),
+            json!({"cniVersion": 1}),
+            json!({"cniVersion": "9.0.0"}),
+            json!({"ips": {}}),
+            json!({"ips": [{"address": "10.0.0.1"}]}),
+            json!({"ips": [{"address": "10.0.0.1/33"}]}),
+            json!({"ips": [{"address": "10.0.0.1/24", "interface": -1}]}),
+            json!({"ips": [{"address": "10.0.0.1/24", "gateway": "x"}]}),
+            json!({"interfaces": [{"mac": "x"}]}),
+            json!({"routes": [{"gw": "10.0.0.1"}]}),
+            json!({"dns": []}),
+        ] {
+            assert!(AddResult::parse(bad.clone(), SpecVersion::V1_0_0).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_a_whole_mask_of_the_main_table_is_a_default_route() {
+        let route = |json| serde_json::from_value::<Route>(json).unwrap();
+        assert!(route(json!({"dst": "0.0.0.0/0"})).is_default());
+        assert!(route(json!({"dst": "::0/0", "table": 254})).is_default());
+        assert!(!route(json!({"dst": "0.0.0.0/1"})).is_default());
+        assert!(!route(json!({"dst": "0.0.0.0/0", "table": 100})).is_default());
+    }
+
+    #[test]
+    fn default_routes_are_removed_per_family() {
+        let mut result = full();
+        assert!(result.remove_default_routes(Family::Ipv4));
+        assert_eq!(result.routes.len(), 1);
+        assert!(!result.remove_default_routes(Family::Ipv4));
+        assert!(result.remove_default_routes(Family::Ipv6));
+    }
+}
