@@ -6,18 +6,28 @@
 //! | name things safely | [`ids`] |
 //! | speak versions 0.1.0 to 1.1.0 | [`version`], [`result`] |
 //! | read network configurations | [`config`] |
+//! | be a plugin | [`skel`] |
+//! | run one plugin | [`exec`] |
+//! | run a list of plugins | [`chain`] |
 //! | read a pod's network selections, write its network-status (NPWG standard) | [`npwg`] |
 //!
 //! The library knows nothing of Kubernetes clients, threads of its own or global state: environment,
 //! streams and executables are passed in.
 
+pub mod args;
+pub mod chain;
 pub mod config;
+pub mod env;
 pub mod error;
+pub mod exec;
 pub mod ids;
+pub mod netns;
 pub mod npwg;
 pub mod result;
+pub mod skel;
 pub mod version;
 
+pub use args::CniArgs;
 pub use config::{CapabilityArgs, NetworkList, PluginConfig};
 pub use error::{CniError, Code};
 pub use ids::{ContainerId, IfName, NetworkName, PluginType};

@@ -1,0 +1,210 @@
+//! Running a configuration list: the verbs of libcni over the plugins of one network.
+//!
+//! ADD and CHECK go forward and stop at the first failure; DEL goes backward and does not stop; GC asks
+//! every plugin; STATUS stops at the first failure so that its code survives.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::config::{CapabilityArgs, NetworkList, PluginConfig};
+use crate::env::{Target, Verb};
+use crate::error::{CniError, Code};
+use crate::exec::{Call, Exec, ExecError, excerpt};
+use crate::ids::{ContainerId, IfName, PluginType};
+use crate::result::{AddResult, ResultError};
+
+/// Everything that ADD, DEL and CHECK of one attachment need besides the list.
+#[derive(Debug, Clone)]
+pub struct Attachment<'a> {
+    /// On what.
+    pub target: &'a Target,
+    /// Where plugins are looked for.
+    pub path: &'a [PathBuf],
+    /// What is asked of plugins that declare it.
+    pub capabilities: &'a CapabilityArgs,
+}
+
+/// An attachment that GC has to leave alone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ValidAttachment {
+    /// The container.
+    #[serde(rename = "containerID")]
+    pub container_id: ContainerId,
+    /// Its interface.
+    pub ifname: IfName,
+}
+
+/// Which plugin of a list failed, at what and why.
+#[derive(Debug, thiserror::Error)]
+#[error("plugin {plugin} failed at {verb}")]
+pub struct ChainError {
+    /// The plugin.
+    pub plugin: PluginType,
+    /// The verb.
+    pub verb: Verb,
+    /// Why.
+    #[source]
+    pub source: Cause,
+}
+
+/// Why a plugin of a list failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Cause {
+    /// Running it failed, or it said so.
+    #[error(transparent)]
+    Exec(ExecError),
+    /// It succeeded but printed no JSON.
+    #[error("it succeeded but printed no JSON ({source}): {printed:?}")]
+    NotJson {
+        /// The beginning of what it printed.
+        printed: String,
+        /// What JSON says.
+        source: serde_json::Error,
+    },
+    /// It succeeded but its result is malformed, or a result cannot be given to it in its version.
+    #[error(transparent)]
+    Result(ResultError),
+}
+
+impl ChainError {
+    /// Whether the plugin's executable is not there: nothing was attempted.
+    pub fn plugin_is_gone(&self) -> bool {
+        matches!(&self.source, Cause::Exec(error) if error.plugin_is_gone())
+    }
+
+    /// As a CNI error; a plugin's own code stays what it is.
+    pub fn to_cni_error(&self) -> CniError {
+        let error = match &self.source {
+            Cause::Exec(error) => error.to_cni_error(),
+            Cause::NotJson { .. } => CniError::from_chain(Code::DECODING_FAILURE, &self.source),
+            Cause::Result(error) => CniError::from_chain(Code::DECODING_FAILURE, error),
+        };
+        error.of(format_args!("plugin {}", self.plugin))
+    }
+}
+
+/// Runs one plugin and returns its stdout.
+fn call(
+    exec: &dyn Exec,
+    plugin: &PluginConfig,
+    verb: Verb,
+    target: Option<&Target>,
+    path: &[PathBuf],
+    request: Map<String, Value>,
+) -> Result<Vec<u8>, ChainError> {
+    let stdin = Value::Object(request).to_string();
+    exec.run(&Call { plugin: plugin.plugin(), verb, target, path, stdin: stdin.as_bytes() })
+        .map_err(|error| failed(plugin, verb, Cause::Exec(error)))
+}
+
+fn failed(plugin: &PluginConfig, verb: Verb, source: Cause) -> ChainError {
+    ChainError { plugin: plugin.plugin().clone(), verb, source }
+}
+
+/// ADD: each plugin gets the result of the one before; the last one's result is returned. Undoing what the
+/// plugins before a failing one did is the caller's: [`del`] of the whole list without a result.
+///
+/// `prev_result` is what the first plugin gets; a network usually begins without.
+pub fn add(
+    exec: &dyn Exec,
+    list: &NetworkList,
+    at: &Attachment<'_>,
+    prev_result: Option<AddResult>,
+) -> Result<AddResult, ChainError> {
+    let mut result = prev_result;
+    for plugin in &list.plugins {
+        let request = plugin.request(list, result.as_ref(), at.capabilities);
+        let request = request.map_err(|error| failed(plugin, Verb::Add, Cause::Result(error)))?;
+        let printed = call(exec, plugin, Verb::Add, Some(at.target), at.path, request)?;
+        let json = serde_json::from_slice(&printed).map_err(|source| {
+            failed(plugin, Verb::Add, Cause::NotJson { printed: excerpt(&printed), source })
+        })?;
+        let parsed = AddResult::parse(json, list.version);
+        result = Some(parsed.map_err(|error| failed(plugin, Verb::Add, Cause::Result(error)))?);
+    }
+    Ok(result.unwrap_or_default())
+}
+
+/// CHECK with the result of ADD. A list that says `disableCheck`, or of a version without CHECK, is not
+/// checked: whether it was is returned.
+pub fn check(
+    exec: &dyn Exec,
+    list: &NetworkList,
+    at: &Attachment<'_>,
+    result: &AddResult,
+) -> Result<bool, ChainError> {
+    if list.disable_check || !list.version.has_check() {
+        return Ok(false);
+    }
+    for plugin in &list.plugins {
+        let request = plugin.request(list, Some(result), at.capabilities);
+        let request = request.map_err(|error| failed(plugin, Verb::Check, Cause::Result(error)))?;
+        call(exec, plugin, Verb::Check, Some(at.target), at.path, request)?;
+    }
+    Ok(true)
+}
+
+/// DEL in reverse, with the result of ADD if there is one. Goes on after a failure; returns all of them.
+pub fn del(
+    exec: &dyn Exec,
+    list: &NetworkList,
+    at: &Attachment<'_>,
+    result: Option<&AddResult>,
+) -> Vec<ChainError> {
+    let result = result.filter(|_| list.version.has_prev_result_on_del());
+    let mut errors = Vec::new();
+    for plugin in list.plugins.iter().rev() {
+        let request = plugin.request(list, result, at.capabilities);
+        let request = request.map_err(|error| failed(plugin, Verb::Del, Cause::Result(error)));
+        let done = request
+            .and_then(|request| call(exec, plugin, Verb::Del, Some(at.target), at.path, request).map(drop));
+        errors.extend(done.err());
+    }
+    errors
+}
+
+/// GC: tells every plugin which attachments of the network are valid. Goes on after a failure. Nothing is
+/// asked of a list that says `disableGC` or is older than 1.1.0.
+pub fn gc(
+    exec: &dyn Exec,
+    list: &NetworkList,
+    path: &[PathBuf],
+    valid: &[ValidAttachment],
+) -> Vec<ChainError> {
+    if list.disable_gc || !list.version.has_gc_and_status() {
+        return Vec::new();
+    }
+    let valid = serde_json::to_value(valid).unwrap_or_default();
+    let mut errors = Vec::new();
+    for plugin in &list.plugins {
+        let request = plugin.request(list, None, &Map::new());
+        let done = request.map_err(|error| failed(plugin, Verb::Gc, Cause::Result(error))).and_then(
+            |mut request| {
+                // The second key is that of plugins from before the specification was final.
+                request.insert("cni.dev/valid-attachments".to_owned(), valid.clone());
+                request.insert("cni.dev/attachments".to_owned(), valid.clone());
+                call(exec, plugin, Verb::Gc, None, path, request).map(drop)
+            },
+        );
+        errors.extend(done.err());
+    }
+    errors
+}
+
+/// STATUS; a list older than 1.1.0 is taken to be ready.
+pub fn status(exec: &dyn Exec, list: &NetworkList, path: &[PathBuf]) -> Result<(), ChainError> {
+    if !list.version.has_gc_and_status() {
+        return Ok(());
+    }
+    for plugin in &list.plugins {
+        let request = plugin.request(list, None, &Map::new());
+        let request = request.map_err(|error| failed(plugin, Verb::Status, Cause::Result(error)))?;
+        call(exec, plugin, Verb::Status, None, path, request)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,237 @@
+//! Running a plugin: find the executable, give it environment and stdin, take its answer.
+//!
+//! [`Exec`] is the one place where a delegate is run. [`ProcessExec`] runs an executable, as the
+//! specification says; a test or a built-in plugin may put something else in its place.
+
+mod process;
+
+use std::ffi::OsString;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::env::{Target, Verb};
+use crate::error::{CniError, Code};
+use crate::ids::PluginType;
+
+/// One call of a plugin.
+#[derive(Debug)]
+pub struct Call<'a> {
+    /// Which plugin.
+    pub plugin: &'a PluginType,
+    /// What is asked of it.
+    pub verb: Verb,
+    /// On what; `None` for GC, STATUS and VERSION.
+    pub target: Option<&'a Target>,
+    /// Where plugins are looked for, in order; the plugin gets it as CNI_PATH.
+    pub path: &'a [PathBuf],
+    /// The configuration, as JSON.
+    pub stdin: &'a [u8],
+}
+
+/// Runs plugins.
+pub trait Exec: Sync {
+    /// Runs a plugin and returns what it printed on stdout when it succeeded.
+    fn run(&self, call: &Call<'_>) -> Result<Vec<u8>, ExecError>;
+}
+
+/// Why a plugin did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecError {
+    /// No directory of CNI_PATH holds the executable.
+    #[error("find plugin {plugin} in {}: no such file; install the plugin there or correct the \"type\"", list(.path))]
+    NotFound {
+        /// The plugin.
+        plugin: PluginType,
+        /// Where it was looked for.
+        path: Vec<PathBuf>,
+    },
+    /// The executable is open for writing, and stayed so.
+    #[error(
+        "start {path}: it was being written (\"text file busy\") for all of {waited:?}; replace plugins by renaming, never in place"
+    )]
+    Busy {
+        /// The executable.
+        path: PathBuf,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// The executable could not be started.
+    #[error("start {path}")]
+    Start {
+        /// The executable.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Talking to the running plugin failed.
+    #[error("talk to {path}")]
+    Talk {
+        /// The executable.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The plugin did not end in time and was killed with its process group.
+    #[error("{path} did not end within {after:?} and was killed{}", tail(.stderr))]
+    Timeout {
+        /// The executable.
+        path: PathBuf,
+        /// The deadline.
+        after: Duration,
+        /// The last that it said on stderr.
+        stderr: String,
+    },
+    /// The plugin printed more than a result can be.
+    #[error("{path} printed more than {limit} bytes and was killed")]
+    TooMuch {
+        /// The executable.
+        path: PathBuf,
+        /// The limit.
+        limit: usize,
+    },
+    /// The plugin failed and said why.
+    #[error("{0}")]
+    Plugin(CniError),
+    /// The plugin failed without a CNI error.
+    #[error("{path} {how} without a CNI error; on stdout: {stdout:?}{}", tail(.stderr))]
+    Silent {
+        /// The executable.
+        path: PathBuf,
+        /// Exit status or signal.
+        how: String,
+        /// The beginning of what it printed.
+        stdout: String,
+        /// The last that it said on stderr.
+        stderr: String,
+    },
+}
+
+fn list(path: &[PathBuf]) -> String {
+    let dirs: Vec<_> = path.iter().map(|dir| dir.display().to_string()).collect();
+    if dirs.is_empty() { "an empty CNI_PATH".to_owned() } else { dirs.join(", ") }
+}
+
+fn tail(stderr: &str) -> String {
+    if stderr.is_empty() { String::new() } else { format!("; on stderr: {stderr:?}") }
+}
+
+impl ExecError {
+    /// Whether there is no executable that could be run: nothing was attempted.
+    pub fn plugin_is_gone(&self) -> bool {
+        match self {
+            Self::NotFound { .. } => true,
+            Self::Start { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
+            _ => false,
+        }
+    }
+
+    /// As a CNI error; the plugin's own stays what it is.
+    pub fn to_cni_error(&self) -> CniError {
+        match self {
+            Self::Plugin(error) => error.clone(),
+            Self::Busy { .. } => CniError::from_chain(Code::TRY_AGAIN_LATER, self),
+            Self::Start { .. } | Self::Talk { .. } => CniError::from_chain(Code::IO_FAILURE, self),
+            _ => CniError::from_chain(Code::INTERNAL, self),
+        }
+    }
+}
+
+/// Finds a plugin's executable: the first regular file of that name. As in libcni the execute bit is not
+/// looked at, so that starting it gives the true reason.
+pub fn find(plugin: &PluginType, path: &[PathBuf]) -> Option<PathBuf> {
+    path.iter().map(|dir| dir.join(plugin.as_str())).find(|file| {
+        // Symbolic links are followed: distributions install plugins that way.
+        std::fs::metadata(file).is_ok_and(|meta| {
+            let kind = meta.file_type();
+            !kind.is_dir() && !kind.is_socket() && !kind.is_fifo()
+        })
+    })
+}
+
+/// Runs plugins as processes.
+#[derive(Debug, Clone)]
+pub struct ProcessExec {
+    /// How long one call may take before the plugin and its process group are killed.
+    pub timeout: Duration,
+    /// How long "text file busy" is waited out.
+    pub busy_wait: Duration,
+    /// Whether the plugin's stderr goes to ours as it comes.
+    pub relay_stderr: bool,
+}
+
+impl Default for ProcessExec {
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(120), busy_wait: Duration::from_secs(2), relay_stderr: true }
+    }
+}
+
+impl Exec for ProcessExec {
+    fn run(&self, call: &Call<'_>) -> Result<Vec<u8>, ExecError> {
+        let Some(executable) = find(call.plugin, call.path) else {
+            return Err(ExecError::NotFound { plugin: call.plugin.clone(), path: call.path.to_vec() });
+        };
+        let output = process::run(self, &executable, environment(call), call.stdin)?;
+        if output.status.success() {
+            return Ok(output.stdout);
+        }
+        Err(CniError::parse(&output.stdout).map_or_else(|| silent(executable, &output), ExecError::Plugin))
+    }
+}
+
+fn silent(path: PathBuf, output: &process::Output) -> ExecError {
+    use std::os::unix::process::ExitStatusExt;
+    let how = match (output.status.code(), output.status.signal()) {
+        (Some(code), _) => format!("failed with exit status {code}"),
+        (None, Some(signal)) => format!("was killed by signal {signal}"),
+        (None, None) => "failed".to_owned(),
+    };
+    ExecError::Silent { path, how, stdout: excerpt(&output.stdout), stderr: output.stderr.clone() }
+}
+
+/// The beginning of an output, fit for an error message.
+pub(crate) fn excerpt(output: &[u8]) -> String {
+    const LONGEST: usize = 200;
+    let text = String::from_utf8_lossy(output);
+    let text = text.trim();
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// The environment of a call: ours, with every CNI variable replaced or taken away.
+fn environment(call: &Call<'_>) -> Vec<(OsString, OsString)> {
+    let inherited = std::env::vars_os().filter(|(name, _)| {
+        let replaced = ["COMMAND", "CONTAINERID", "NETNS", "IFNAME", "ARGS", "PATH"];
+        !name.to_str().and_then(|name| name.strip_prefix("CNI_")).is_some_and(|rest| replaced.contains(&rest))
+    });
+    let mut all: Vec<_> = inherited.collect();
+    let mut set = |name: &str, value: OsString| all.push((name.into(), value));
+    set("CNI_COMMAND", call.verb.as_str().into());
+    set("CNI_PATH", join(call.path));
+    if let Some(target) = call.target {
+        set("CNI_CONTAINERID", target.container_id.as_str().into());
+        set("CNI_NETNS", target.netns.as_deref().unwrap_or(Path::new("")).into());
+        set("CNI_IFNAME", target.if_name.as_str().into());
+        set("CNI_ARGS", target.args.to_string().into());
+    }
+    all
+}
+
+/// CNI_PATH has no way to escape the separator, as PATH has none.
+fn join(path: &[PathBuf]) -> OsString {
+    let mut joined = OsString::new();
+    for (index, dir) in path.iter().enumerate() {
+        if index > 0 {
+            joined.push(":");
+        }
+        joined.push(dir);
+    }
+    joined
+}
+
+#[cfg(test)]
+mod tests;

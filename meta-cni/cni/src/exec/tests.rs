@@ -1,0 +1,134 @@
+//! Shell scripts as plugins: each shows one way in which a plugin behaves or misbehaves.
+
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+use crate::args::CniArgs;
+use crate::ids::{ContainerId, IfName};
+
+struct Bin(tempfile::TempDir);
+
+impl Bin {
+    fn with(script: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("plugin");
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        Self(dir)
+    }
+
+    fn run(&self, timeout: Duration, stdin: &[u8]) -> Result<Vec<u8>, ExecError> {
+        let target = Target {
+            container_id: ContainerId::parse("c1").unwrap(),
+            netns: Some("/run/netns/c1".into()),
+            if_name: IfName::parse("net1").unwrap(),
+            args: CniArgs::parse("A=1;B=2").unwrap(),
+        };
+        let plugin = PluginType::parse("plugin").unwrap();
+        let path = [PathBuf::from("/nonexistent"), self.0.path().to_owned()];
+        let exec = ProcessExec { timeout, busy_wait: Duration::from_millis(100), relay_stderr: false };
+        exec.run(&Call { plugin: &plugin, verb: Verb::Add, target: Some(&target), path: &path, stdin })
+    }
+}
+
+const LONG: Duration = Duration::from_secs(20);
+
+#[test]
+fn a_plugin_gets_exactly_the_variables_of_the_specification_and_its_stdin() {
+    let bin = Bin::with("env | grep ^CNI_ | sort; cat");
+    let output = String::from_utf8(bin.run(LONG, b"{\"x\":1}").unwrap()).unwrap();
+    let path = format!("/nonexistent:{}", bin.0.path().display());
+    let expected = format!(
+        "CNI_ARGS=A=1;B=2\nCNI_COMMAND=ADD\nCNI_CONTAINERID=c1\nCNI_IFNAME=net1\nCNI_NETNS=/run/netns/c1\nCNI_PATH={path}\n{{\"x\":1}}"
+    );
+    assert_eq!(output, expected);
+}
+
+#[test]
+fn a_plugin_keeps_its_own_error_code() {
+    let error = Bin::with("echo '{\"code\":111,\"msg\":\"full\"}'; exit 1").run(LONG, b"").unwrap_err();
+    assert_eq!(error.to_cni_error(), CniError::new(Code(111), "full"));
+}
+
+#[test]
+fn a_failure_without_json_says_what_the_plugin_printed() {
+    let error = Bin::with("echo oops; echo why >&2; exit 3").run(LONG, b"").unwrap_err();
+    let text = error.to_cni_error().msg;
+    assert!(
+        text.contains("exit status 3") && text.contains("\"oops\"") && text.contains("\"why\""),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_plugin_killed_by_a_signal_is_a_failure_that_names_the_signal() {
+    let error = Bin::with("kill -9 $$").run(LONG, b"").unwrap_err();
+    assert!(error.to_string().contains("killed by signal 9"), "{error}");
+}
+
+#[test]
+fn a_plugin_that_hangs_is_killed_with_its_children() {
+    let bin = Bin::with("echo $$ > $0.pid; sleep 1000 & echo started >&2; wait");
+    let error = bin.run(Duration::from_millis(300), b"").unwrap_err();
+    assert!(matches!(error, ExecError::Timeout { .. }), "{error}");
+    assert!(error.to_string().contains("started"), "{error}");
+    let pid: i32 = std::fs::read_to_string(bin.0.path().join("plugin.pid")).unwrap().trim().parse().unwrap();
+    let group = rustix::process::Pid::from_raw(pid).unwrap();
+    let begun = std::time::Instant::now();
+    // Orphans are reaped by init in its own time.
+    while rustix::process::test_kill_process_group(group).is_ok() {
+        assert!(begun.elapsed() < LONG, "the group lives on");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_child_left_behind_with_our_pipes_does_not_hold_us() {
+    let bin = Bin::with("sleep 5 & echo '{}'");
+    let begun = std::time::Instant::now();
+    assert_eq!(bin.run(LONG, b"").unwrap(), b"{}\n");
+    assert!(begun.elapsed() < Duration::from_secs(4), "waited for the child that was left behind");
+}
+
+#[test]
+fn neither_a_long_configuration_nor_a_long_answer_blocks() {
+    let long = vec![b'x'; 1 << 20];
+    assert_eq!(Bin::with("cat").run(LONG, &long).unwrap(), long);
+    assert_eq!(Bin::with("exec <&-; echo '{}'").run(LONG, &long).unwrap(), b"{}\n", "it need not read");
+}
+
+#[test]
+fn a_plugin_that_is_not_there_is_said_with_the_places() {
+    let bin = Bin::with("");
+    std::fs::remove_file(bin.0.path().join("plugin")).unwrap();
+    let error = bin.run(LONG, b"").unwrap_err();
+    assert!(error.plugin_is_gone());
+    assert!(error.to_string().starts_with("find plugin plugin in /nonexistent, "), "{error}");
+}
+
+#[test]
+fn a_busy_executable_is_an_error_and_never_a_success() {
+    let bin = Bin::with("echo '{}'");
+    let held = std::fs::OpenOptions::new().append(true).open(bin.0.path().join("plugin")).unwrap();
+    let error = bin.run(LONG, b"").unwrap_err();
+    assert!(matches!(error, ExecError::Busy { .. }), "{error}");
+    assert_eq!(error.to_cni_error().code, Code::TRY_AGAIN_LATER);
+    drop(held);
+    bin.run(LONG, b"").unwrap();
+}
+
+#[test]
+fn a_file_that_cannot_be_executed_is_an_error_with_its_path() {
+    let bin = Bin::with("");
+    let path = bin.0.path().join("plugin");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let error = bin.run(LONG, b"").unwrap_err();
+    assert!(matches!(&error, ExecError::Start { path: p, .. } if *p == path), "{error}");
+    assert!(!error.plugin_is_gone());
+}
+
+#[test]
+fn an_excerpt_is_cut_between_characters() {
+    assert_eq!(excerpt("ä".repeat(300).as_bytes()), format!("{}…", "ä".repeat(200)));
+    assert_eq!(excerpt(b" short \n"), "short");
+}
