@@ -46,7 +46,7 @@ pub struct ChainError {
     pub verb: Verb,
     /// Why.
     #[source]
-    pub source: Cause,
+    pub source: Box<Cause>,
 }
 
 /// Why a plugin of a list failed.
@@ -71,14 +71,14 @@ pub enum Cause {
 impl ChainError {
     /// Whether the plugin's executable is not there: nothing was attempted.
     pub fn plugin_is_gone(&self) -> bool {
-        matches!(&self.source, Cause::Exec(error) if error.plugin_is_gone())
+        matches!(&*self.source, Cause::Exec(error) if error.plugin_is_gone())
     }
 
     /// As a CNI error; a plugin's own code stays what it is.
     pub fn to_cni_error(&self) -> CniError {
-        let error = match &self.source {
+        let error = match &*self.source {
             Cause::Exec(error) => error.to_cni_error(),
-            Cause::NotJson { .. } => CniError::from_chain(Code::DECODING_FAILURE, &self.source),
+            Cause::NotJson { .. } => CniError::from_chain(Code::DECODING_FAILURE, &*self.source),
             Cause::Result(error) => CniError::from_chain(Code::DECODING_FAILURE, error),
         };
         error.of(format_args!("plugin {}", self.plugin))
@@ -100,7 +100,7 @@ fn call(
 }
 
 fn failed(plugin: &PluginConfig, verb: Verb, source: Cause) -> ChainError {
-    ChainError { plugin: plugin.plugin().clone(), verb, source }
+    ChainError { plugin: plugin.plugin().clone(), verb, source: Box::new(source) }
 }
 
 /// ADD: each plugin gets the result of the one before; the last one's result is returned. Undoing what the

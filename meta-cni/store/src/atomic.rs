@@ -1,0 +1,236 @@
+//! Files that are there whole or not at all.
+//!
+//! [`write`] makes a temporary file beside the target, syncs it, renames it over the target and syncs the
+//! directory. Whoever reads sees the old text or the new one; after a power cut too. A temporary file that a
+//! kill left behind has a name that no reader looks at, and [`sweep`] removes it.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::StoreError;
+
+const TEMPORARY: &str = ".new-";
+
+/// A step of a write, in order; what a test stops at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// The directory is made.
+    MakeDirectory,
+    /// The temporary file is made.
+    Create,
+    /// Its text is written.
+    Fill,
+    /// Its text is brought to the disk.
+    SyncFile,
+    /// It takes the target's name.
+    Rename,
+    /// The new name is brought to the disk.
+    SyncDirectory,
+}
+
+impl Step {
+    /// Every step.
+    pub const ALL: [Self; 6] =
+        [Self::MakeDirectory, Self::Create, Self::Fill, Self::SyncFile, Self::Rename, Self::SyncDirectory];
+}
+
+/// Puts `text` at `path`, whole or not at all.
+///
+/// *Guarantees*: after success the text survives a power cut. After a failure the old text is still there,
+/// or the new one whole.
+///
+/// *Caveat*: two writers of one path do not mix their texts, but the later one wins.
+pub fn write(path: &Path, text: &[u8]) -> Result<(), StoreError> {
+    write_stepwise(path, text, &mut |_| Ok(()))
+}
+
+/// As [`write`]; `before` is called before each step and may fail in its place.
+pub fn write_stepwise(
+    path: &Path,
+    text: &[u8],
+    before: &mut dyn FnMut(Step) -> io::Result<()>,
+) -> Result<(), StoreError> {
+    let failed = StoreError::write(path);
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    let temporary = temporary_beside(path);
+    let outcome = replace(path, dir, &temporary, text, before);
+    if outcome.is_err() {
+        // The first error is the one to tell; a leftover is harmless.
+        let _ = std::fs::remove_file(&temporary);
+    }
+    outcome.map_err(failed)
+}
+
+fn replace(
+    path: &Path,
+    dir: &Path,
+    temporary: &Path,
+    text: &[u8],
+    before: &mut dyn FnMut(Step) -> io::Result<()>,
+) -> io::Result<()> {
+    before(Step::MakeDirectory)?;
+    before(Step::Create)?;
+    let mut file = match create(temporary) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            make_directory(dir)?;
+            create(temporary)?
+        }
+        other => other?,
+    };
+    before(Step::Fill)?;
+    file.write_all(text)?;
+    before(Step::SyncFile)?;
+    file.sync_data()?;
+    before(Step::Rename)?;
+    std::fs::rename(temporary, path)?;
+    before(Step::SyncDirectory)?;
+    File::open(dir)?.sync_data()
+}
+
+fn create(temporary: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary)
+}
+
+/// A name that no other writer has: process and a number within it.
+fn temporary_beside(path: &Path) -> PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    path.with_file_name(format!("{TEMPORARY}{}-{number}", std::process::id()))
+}
+
+/// Makes a directory and those above it, each with mode 0700; one that is there stays as it is.
+pub fn make_directory(dir: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+/// Removes a file durably; whether there was one.
+pub fn remove(path: &Path) -> Result<bool, StoreError> {
+    match std::fs::remove_file(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(StoreError::write(path)(error)),
+    }
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    File::open(dir).and_then(|dir| dir.sync_data()).map_err(StoreError::write(path))?;
+    Ok(true)
+}
+
+/// The files of a directory that writers have finished, by name. A directory that is not there is empty.
+pub fn files(dir: &Path) -> Result<Vec<String>, StoreError> {
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(StoreError::read(dir)(error)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(StoreError::read(dir))?.file_name();
+        // A name that is not UTF-8 is none of ours.
+        names.extend(name.into_string().ok().filter(|name| !name.starts_with('.')));
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Removes temporary files that killed writers left in a directory. Only for a directory with one writer.
+pub fn sweep(dir: &Path) -> Result<usize, StoreError> {
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(StoreError::read(dir)(error)),
+    };
+    let mut removed = 0;
+    for entry in entries.flatten() {
+        if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+            std::fs::remove_file(entry.path()).map_err(StoreError::write(&entry.path()))?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    /// Stops a write before `step` as kill -9 would: nothing after it runs, no clean-up either.
+    fn killed_before(step: Step, path: &Path, text: &[u8]) {
+        let killed = catch_unwind(AssertUnwindSafe(|| {
+            write_stepwise(path, text, &mut |now| {
+                assert_ne!(now, step, "killed");
+                Ok(())
+            })
+        }));
+        assert!(killed.is_err(), "the write was to be stopped before {step:?}");
+    }
+
+    #[test]
+    fn a_writer_that_is_killed_anywhere_leaves_the_old_text_or_the_new_one() {
+        for step in Step::ALL {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("file");
+            write(&path, b"old").unwrap();
+            killed_before(step, &path, b"new and longer");
+            let text = std::fs::read(&path).unwrap();
+            let expected: &[u8] = if step == Step::SyncDirectory { b"new and longer" } else { b"old" };
+            assert_eq!(text, expected, "{step:?}");
+            assert_eq!(files(dir.path()).unwrap(), ["file"], "{step:?}: readers see no temporary file");
+            write(&path, b"next").unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), b"next", "{step:?}: the next writer is not hindered");
+            sweep(dir.path()).unwrap();
+            assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "{step:?}: nothing stays");
+        }
+    }
+
+    #[test]
+    fn a_first_writer_that_is_killed_leaves_nothing_or_all() {
+        for step in Step::ALL {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("below/file");
+            killed_before(step, &path, b"new");
+            assert_eq!(path.exists(), step == Step::SyncDirectory, "{step:?}");
+        }
+    }
+
+    #[test]
+    fn a_step_that_fails_is_reported_and_cleaned_up_after() {
+        for step in Step::ALL {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("file");
+            write(&path, b"old").unwrap();
+            let error = write_stepwise(&path, b"new", &mut |now| {
+                if now == step { Err(io::Error::from(io::ErrorKind::StorageFull)) } else { Ok(()) }
+            })
+            .unwrap_err();
+            assert!(matches!(&error, StoreError::Write { path: p, .. } if *p == path), "{error}");
+            assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "{step:?}");
+        }
+    }
+
+    #[test]
+    fn directories_are_0700_and_files_0600() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b/file");
+        write(&path, b"x").unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(mode(&dir.path().join("a/b")), 0o700);
+        assert_eq!(mode(&dir.path().join("a")), 0o700);
+    }
+
+    #[test]
+    fn removing_what_is_not_there_is_no_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        assert!(!remove(&path).unwrap());
+        write(&path, b"x").unwrap();
+        assert!(remove(&path).unwrap());
+        assert!(files(&dir.path().join("absent")).unwrap().is_empty());
+    }
+}

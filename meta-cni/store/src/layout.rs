@@ -1,0 +1,174 @@
+//! The tree of the node directory; the only code that spells its paths.
+//!
+//! ```text
+//! /run/braid/                          rebuilt by the node role after each boot
+//!   networks/<namespace>/<name>        rendered networks
+//!   pods/<namespace>/<name>            facts about this node's pods
+//!   node                               facts about the node; when the lists were last complete
+//!   locks/container/<container id>     one lock per container
+//!   locks/node                         ADD and DEL share it, GC has it alone
+//!   locks/unfinished                   who takes up unfinished work
+//!   unfinished/<record>                hints: these records are not at rest
+//! /var/lib/braid/                      outlives a reboot
+//!   attachments/<record>               records: what was and is to be done for one container
+//! ```
+//!
+//! `<record>` is the container id, followed by `@<interface>` where the runtime asked for another interface
+//! than `eth0` (podman and nerdctl attach one container to several networks that way). Directories have mode
+//! 0700, files 0600.
+
+use std::path::{Path, PathBuf};
+
+use cni::npwg::NetworkRef;
+use cni::{ContainerId, IfName};
+
+use crate::names::{file_name, name_of};
+
+/// Where the node directory is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeDirectory {
+    run: PathBuf,
+    state: PathBuf,
+}
+
+impl Default for NodeDirectory {
+    fn default() -> Self {
+        Self::new(Self::RUN, Self::STATE)
+    }
+}
+
+impl NodeDirectory {
+    /// Where what does not outlive a boot is, unless told otherwise.
+    pub const RUN: &str = "/run/braid";
+    /// Where what outlives a boot is, unless told otherwise.
+    pub const STATE: &str = "/var/lib/braid";
+
+    /// A node directory at two other places.
+    pub fn new(run: impl Into<PathBuf>, state: impl Into<PathBuf>) -> Self {
+        Self { run: run.into(), state: state.into() }
+    }
+
+    /// The directory that each boot begins without.
+    pub fn run(&self) -> &Path {
+        &self.run
+    }
+
+    /// The directory that outlives a boot.
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+
+    /// All rendered networks.
+    pub fn networks(&self) -> PathBuf {
+        self.run.join("networks")
+    }
+
+    /// One rendered network.
+    pub fn network(&self, network: &NetworkRef) -> PathBuf {
+        self.networks().join(file_name(network.namespace.as_str())).join(file_name(network.name.as_str()))
+    }
+
+    /// All pods.
+    pub fn pods(&self) -> PathBuf {
+        self.run.join("pods")
+    }
+
+    /// One pod.
+    pub fn pod(&self, namespace: &str, name: &str) -> PathBuf {
+        self.pods().join(file_name(namespace)).join(file_name(name))
+    }
+
+    /// The node's facts.
+    pub fn node(&self) -> PathBuf {
+        self.run.join("node")
+    }
+
+    /// All locks of containers.
+    pub fn container_locks(&self) -> PathBuf {
+        self.run.join("locks/container")
+    }
+
+    /// The lock that ADD and DEL share and GC has alone.
+    pub fn node_lock(&self) -> PathBuf {
+        self.run.join("locks/node")
+    }
+
+    /// The lock of whoever takes up unfinished work.
+    pub fn unfinished_lock(&self) -> PathBuf {
+        self.run.join("locks/unfinished")
+    }
+
+    /// All hints at records that are not at rest.
+    pub fn unfinished(&self) -> PathBuf {
+        self.run.join("unfinished")
+    }
+
+    /// Says in which boot all records were last looked through; hidden from those who list hints.
+    pub(crate) fn unfinished_looked(&self) -> PathBuf {
+        self.unfinished().join(".looked")
+    }
+
+    /// All records.
+    pub fn records(&self) -> PathBuf {
+        self.state.join("attachments")
+    }
+
+    /// One record.
+    pub fn record(&self, key: &RecordKey) -> PathBuf {
+        self.records().join(key.file_name())
+    }
+}
+
+/// What a record is about: a container, and the interface that the runtime asked for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordKey {
+    /// CNI_CONTAINERID.
+    pub container_id: ContainerId,
+    /// CNI_IFNAME.
+    pub if_name: IfName,
+}
+
+impl RecordKey {
+    const USUAL: &str = "eth0";
+
+    /// The name of the record's file. Container ids hold no `@`, so it is injective.
+    pub fn file_name(&self) -> String {
+        match self.if_name.as_str() {
+            Self::USUAL => self.container_id.to_string(),
+            other => format!("{}@{}", self.container_id, file_name(other)),
+        }
+    }
+
+    /// The key of a record's file; `None` for a file that is no record.
+    pub fn of_file(file: &str) -> Option<Self> {
+        let (id, if_name) = match file.split_once('@') {
+            Some((id, encoded)) => (id, name_of(encoded).filter(|name| name != Self::USUAL)?),
+            None => (file, Self::USUAL.to_owned()),
+        };
+        Some(Self { container_id: ContainerId::parse(id).ok()?, if_name: IfName::parse(if_name).ok()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn record_files_lead_back_to_their_container_and_interface() {
+        for (id, if_name, file) in [("0a1b", "eth0", "0a1b"), ("c.d_e", "Net1", "c.d_e@%4eet1")] {
+            let key = RecordKey {
+                container_id: ContainerId::parse(id).unwrap(),
+                if_name: IfName::parse(if_name).unwrap(),
+            };
+            assert_eq!(key.file_name(), file);
+            assert_eq!(RecordKey::of_file(file), Some(key));
+        }
+    }
+
+    #[test]
+    fn other_files_are_no_records() {
+        for file in ["", ".new-1", "a@eth0", "a@", "a@b@c", "a b", "a@%zz"] {
+            assert_eq!(RecordKey::of_file(file), None, "{file:?}");
+        }
+    }
+}

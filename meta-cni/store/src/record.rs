@@ -1,0 +1,301 @@
+//! Records: what was and is to be done for one container.
+//!
+//! A record is written before the first delegate runs and outlives a reboot, so that DEL can undo with the
+//! configuration, arguments and results of ADD whatever became of the NetworkAttachmentDefinition, the pod or
+//! the machine. A *hint* under the run directory says that a record is not at rest; it is made before the
+//! record and removed after the record has come to rest, so that unfinished work is found without reading
+//! every record. Hints are lost at a reboot: the first look after it reads every record.
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use cni::netns::NetnsId;
+use cni::npwg::NetworkRef;
+use cni::result::Family;
+use cni::{AddResult, CapabilityArgs, CniArgs, IfName, NetworkList};
+use serde::{Deserialize, Serialize};
+
+use crate::document::{self, Document};
+pub use crate::layout::RecordKey;
+use crate::{NodeDirectory, StoreError, atomic};
+
+/// Everything about one container's attachments.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// How far things have come.
+    pub phase: Phase,
+    /// CNI_CONTAINERID.
+    pub container_id: cni::ContainerId,
+    /// CNI_IFNAME: the runtime's name for the primary's interface.
+    pub if_name: IfName,
+    /// CNI_NETNS.
+    pub netns: Option<PathBuf>,
+    /// Which namespace that was; paths are used again.
+    pub netns_id: Option<NetnsId>,
+    /// The boot in which ADD ran.
+    pub boot_id: String,
+    /// The pod, where the runtime named one.
+    pub pod: Option<PodIdentity>,
+    /// Where plugins were looked for.
+    pub path: Vec<PathBuf>,
+    /// When ADD began, in milliseconds since 1970.
+    pub created_ms: u64,
+    /// The plan, primary first; what DEL has undone is taken out.
+    pub attachments: Vec<AttachmentRecord>,
+    /// Why the operator gave the container up: its pod is gone for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub abandoned: Option<String>,
+    /// What the last DEL could not undo.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<DelFailure>,
+}
+
+/// How far a container has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// ADD is running, or was killed: any delegate may have run.
+    Intended,
+    /// ADD has succeeded.
+    Attached,
+    /// DEL has begun, or ADD has failed: what is left of the attachments is to be undone.
+    Deleting,
+}
+
+/// Who a container belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodIdentity {
+    /// K8S_POD_NAMESPACE.
+    pub namespace: String,
+    /// K8S_POD_NAME.
+    pub name: String,
+    /// K8S_POD_UID, where the runtime gives it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
+}
+
+/// One attachment, with everything that running its plugins needs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AttachmentRecord {
+    /// What people call the network: `namespace/name` of its NetworkAttachmentDefinition, or the
+    /// configuration's name.
+    pub network: String,
+    /// The NetworkAttachmentDefinition, if it comes from one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_ref: Option<NetworkRef>,
+    /// Its interface.
+    pub if_name: IfName,
+    /// The configuration that ran.
+    pub list: NetworkList,
+    /// CNI_ARGS as the plugins got them.
+    pub args: CniArgs,
+    /// What was asked of plugins that declare it.
+    pub capabilities: CapabilityArgs,
+    /// What ADD returned, with default routes as they are in the pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<AddResult>,
+    /// The families whose default route it has because the pod asked for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub default_route: Vec<Family>,
+    /// How long its ADD took, in microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub add_us: Option<u64>,
+}
+
+/// What the last DEL could not undo, and since when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DelFailure {
+    /// When DEL failed first, in milliseconds since 1970.
+    pub since_ms: u64,
+    /// How often it has failed.
+    pub attempts: u32,
+    /// Every error of the last time, for people.
+    pub message: String,
+}
+
+impl Document for Record {
+    const SCHEMA: u64 = 1;
+}
+
+/// Now, in milliseconds since 1970.
+pub fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Record {
+    /// What the record is about.
+    pub fn key(&self) -> RecordKey {
+        RecordKey { container_id: self.container_id.clone(), if_name: self.if_name.clone() }
+    }
+
+    /// Reads a record; `None` if there is none.
+    pub fn read(dir: &NodeDirectory, key: &RecordKey) -> Result<Option<Self>, StoreError> {
+        document::read(&dir.record(key))
+    }
+
+    /// Writes the record and keeps its hint in step.
+    ///
+    /// *Assumption*: the caller holds the container's lock.
+    pub fn write(&self, dir: &NodeDirectory) -> Result<(), StoreError> {
+        let key = self.key();
+        if self.is_at_rest() {
+            document::write(&dir.record(&key), self)?;
+            return remove_hint(dir, &key);
+        }
+        make_hint(dir, &key)?;
+        document::write(&dir.record(&key), self)
+    }
+
+    /// Removes a record and its hint; the container is gone.
+    pub fn remove(dir: &NodeDirectory, key: &RecordKey) -> Result<bool, StoreError> {
+        let removed = atomic::remove(&dir.record(key))?;
+        remove_hint(dir, key)?;
+        Ok(removed)
+    }
+
+    /// The key of every record.
+    pub fn list(dir: &NodeDirectory) -> Result<Vec<RecordKey>, StoreError> {
+        let files = atomic::files(&dir.records())?;
+        Ok(files.iter().filter_map(|file| RecordKey::of_file(file)).collect())
+    }
+
+    /// Whether nothing is left to do: ADD succeeded, no DEL has begun, nobody gave the container up.
+    pub fn is_at_rest(&self) -> bool {
+        self.phase == Phase::Attached && self.abandoned.is_none()
+    }
+
+    /// The namespace to give to plugins that undo: none if the recorded path leads elsewhere now. After a
+    /// reboot, or when a process id in the path is used again, it may be somebody else's.
+    pub fn netns_for_undo(&self) -> Option<PathBuf> {
+        let path = self.netns.as_ref()?;
+        let same = self.boot_id == crate::boot::boot_id()
+            && NetnsId::of(path).is_ok_and(|now| self.netns_id.is_none_or(|then| then == now));
+        same.then(|| path.clone())
+    }
+}
+
+/// Keys of records that are not at rest, as far as hints tell.
+///
+/// The first look after a boot reads every record, since the hints are gone then. A hint may be out of date:
+/// whoever follows it takes the container's lock and reads the record.
+pub fn unfinished(dir: &NodeDirectory) -> Result<Vec<RecordKey>, StoreError> {
+    let looked = dir.unfinished_looked();
+    let boot = crate::boot::boot_id();
+    if std::fs::read_to_string(&looked).is_ok_and(|noted| noted == boot) {
+        return hints(dir);
+    }
+    for key in Record::list(dir)? {
+        if !matches!(Record::read(dir, &key), Ok(Some(record)) if record.is_at_rest()) {
+            make_hint(dir, &key)?;
+        }
+    }
+    // Noted last: if this process is killed before, the next one looks again.
+    atomic::write(&looked, boot.as_bytes())?;
+    hints(dir)
+}
+
+fn hints(dir: &NodeDirectory) -> Result<Vec<RecordKey>, StoreError> {
+    let files = atomic::files(&dir.unfinished())?;
+    Ok(files.iter().filter_map(|file| RecordKey::of_file(file)).collect())
+}
+
+fn make_hint(dir: &NodeDirectory, key: &RecordKey) -> Result<(), StoreError> {
+    let hints = dir.unfinished();
+    let path = hints.join(key.file_name());
+    let make = || std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path).map(drop);
+    let made = match make() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            atomic::make_directory(&hints).and_then(|()| make())
+        }
+        other => other,
+    };
+    made.map_err(StoreError::write(&path))
+}
+
+/// Removes the hint at a record that has come to rest or is gone.
+pub fn remove_hint(dir: &NodeDirectory, key: &RecordKey) -> Result<(), StoreError> {
+    let path = dir.unfinished().join(key.file_name());
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(StoreError::write(&path)(error)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directory() -> (tempfile::TempDir, NodeDirectory) {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = NodeDirectory::new(temp.path().join("run"), temp.path().join("state"));
+        (temp, dir)
+    }
+
+    fn record(id: &str, phase: Phase) -> Record {
+        Record {
+            phase,
+            container_id: cni::ContainerId::parse(id).unwrap(),
+            if_name: IfName::parse("eth0").unwrap(),
+            netns: Some("/run/netns/x".into()),
+            netns_id: None,
+            boot_id: crate::boot::boot_id(),
+            pod: None,
+            path: vec!["/opt/cni/bin".into()],
+            created_ms: now_ms(),
+            attachments: Vec::new(),
+            abandoned: None,
+            failure: None,
+        }
+    }
+
+    fn unfinished_ids(dir: &NodeDirectory) -> Vec<String> {
+        unfinished(dir).unwrap().into_iter().map(|key| key.container_id.to_string()).collect()
+    }
+
+    #[test]
+    fn a_record_is_hinted_at_until_it_comes_to_rest() {
+        let (_temp, dir) = directory();
+        let mut it = record("c1", Phase::Intended);
+        it.write(&dir).unwrap();
+        assert_eq!(unfinished_ids(&dir), ["c1"]);
+        it.phase = Phase::Attached;
+        it.write(&dir).unwrap();
+        assert!(unfinished_ids(&dir).is_empty());
+        assert_eq!(Record::read(&dir, &it.key()).unwrap().unwrap(), it);
+        it.abandoned = Some("the pod is gone".to_owned());
+        it.write(&dir).unwrap();
+        assert_eq!(unfinished_ids(&dir), ["c1"]);
+        assert!(Record::remove(&dir, &it.key()).unwrap());
+        assert!(unfinished_ids(&dir).is_empty());
+        assert!(Record::list(&dir).unwrap().is_empty());
+    }
+
+    #[test]
+    fn after_a_reboot_unfinished_records_are_found_without_hints() {
+        let (_temp, dir) = directory();
+        record("killed", Phase::Intended).write(&dir).unwrap();
+        record("failed", Phase::Deleting).write(&dir).unwrap();
+        record("rests", Phase::Attached).write(&dir).unwrap();
+        std::fs::write(dir.records().join("damaged"), "{").unwrap();
+        std::fs::remove_dir_all(dir.run()).unwrap();
+        // The first ADD of the new boot must not hide what is left from before.
+        record("new", Phase::Intended).write(&dir).unwrap();
+        assert_eq!(unfinished_ids(&dir), ["damaged", "failed", "killed", "new"]);
+    }
+
+    #[test]
+    fn a_namespace_of_another_boot_or_another_identity_is_not_given_to_plugins() {
+        let mut it = record("c1", Phase::Deleting);
+        it.netns = Some("/proc/self/ns/net".into());
+        assert_eq!(it.netns_for_undo(), it.netns);
+        it.netns_id = Some(NetnsId::of(std::path::Path::new("/proc/self/ns/mnt")).unwrap());
+        assert_eq!(it.netns_for_undo(), None, "the path leads to another namespace");
+        it.netns_id = None;
+        it.boot_id = "another".to_owned();
+        assert_eq!(it.netns_for_undo(), None, "the namespace is from before a reboot");
+        it.boot_id = crate::boot::boot_id();
+        it.netns = Some("/run/netns/absent".into());
+        assert_eq!(it.netns_for_undo(), None, "the namespace is gone");
+    }
+}

@@ -1,0 +1,265 @@
+//! The settings of `meta-cni`: its part of the CNI configuration that the runtime hands it.
+//!
+//! The operator writes them into `00-braid.conflist`, the plugin reads them from stdin, `braid check` from a
+//! file; all through [`Settings::parse`]. Names are those of Multus where the meaning is the same;
+//! docs/configuration.md sets each beside it. A value that cannot be read, or that contradicts another, is an
+//! error which names the setting; a setting that is not known is passed over, as CNI asks, and told in
+//! [`Settings::passed_over`].
+
+mod reader;
+
+use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use cni::npwg::{Isolation, Namespace};
+use cni::{NetworkList, NetworkName};
+use serde_json::{Map, Value};
+
+use reader::Reader;
+pub use reader::SettingsError;
+
+use crate::NodeDirectory;
+
+/// Everything that can be set.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// `clusterNetwork`, `delegates` or `multusAutoconfigDir`: where the primary comes from.
+    pub primary: PrimarySource,
+    /// `defaultNetworks`: networks that every pod outside the system namespaces gets.
+    pub default_networks: Vec<NetworkReference>,
+    /// `systemNamespaces`: their pods get no default networks.
+    pub system_namespaces: BTreeSet<Namespace>,
+    /// `multusNamespace`: the namespace of networks that are named without one in settings, and in a pod's
+    /// default-network annotation.
+    pub multus_namespace: Namespace,
+    /// `namespaceIsolation` and `globalNamespaces`.
+    pub isolation: Isolation,
+    /// `readinessindicatorfile`: ADD waits until it is there.
+    pub readiness_indicator_file: Option<PathBuf>,
+    /// `confDir`: where configurations that are named, and networks without a configuration, are looked for.
+    pub conf_dir: PathBuf,
+    /// `binDir`: where plugins are looked for before CNI_PATH.
+    pub bin_dir: PathBuf,
+    /// `attachmentConcurrency`: how many secondary attachments run side by side.
+    pub attachment_concurrency: NonZeroUsize,
+    /// `networkWait`: how long a network or pod file that is not there yet is waited for.
+    pub network_wait: Duration,
+    /// `readinessWait`: how long the readiness file and the primary's configuration are waited for.
+    pub readiness_wait: Duration,
+    /// `lockWait`: how long another call for the same container is waited for.
+    pub lock_wait: Duration,
+    /// `delegateTimeout`: how long one call of one delegate may take.
+    pub delegate_timeout: Duration,
+    /// `missingPluginGrace`: how long DEL fails for a plugin that is gone before the pod is let go.
+    pub missing_plugin_grace: Duration,
+    /// `result`: what the runtime gets.
+    pub result: ResultForm,
+    /// `logLevel`, `logFile`, `logToStderr`, `logOptions`.
+    pub log: LogSettings,
+    /// `runDir` and `stateDir`.
+    pub directory: NodeDirectory,
+    /// Settings that mean nothing to this version, each with a reason where one is known.
+    pub passed_over: Vec<PassedOver>,
+}
+
+/// Where the primary comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PrimarySource {
+    /// `clusterNetwork`.
+    Named(NetworkReference),
+    /// `delegates`: the first is the primary, the others come right after it. Never empty.
+    Delegates(Vec<NetworkList>),
+    /// The first configuration of this directory that is not ours or Multus's.
+    FirstIn(PathBuf),
+}
+
+/// A network that a setting names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NetworkReference {
+    /// A NetworkAttachmentDefinition of the `multusNamespace`, or a configuration of `confDir`.
+    Name(NetworkName),
+    /// A file, or a directory whose first configuration is meant.
+    Path(PathBuf),
+}
+
+impl std::fmt::Display for NetworkReference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Name(name) => name.fmt(f),
+            Self::Path(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// What the runtime gets as the result of ADD.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResultForm {
+    /// `"merged"`: all interfaces and addresses, the primary's first.
+    Merged,
+    /// `"primary"`: the primary's alone, as Multus does.
+    Primary,
+}
+
+/// A level of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Nothing.
+    Off,
+    /// What failed.
+    Error,
+    /// What will be tried again, or is odd.
+    Warn,
+    /// What was changed.
+    Info,
+    /// What was decided.
+    Debug,
+}
+
+/// Where the log goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogSettings {
+    /// The least level that is told.
+    pub level: LogLevel,
+    /// To stderr.
+    pub to_stderr: bool,
+    /// To this file too.
+    pub file: Option<PathBuf>,
+    /// The size at which the file is put aside, in bytes.
+    pub max_bytes: u64,
+    /// How many files that were put aside are kept.
+    pub max_backups: u32,
+}
+
+/// A setting that means nothing to this version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PassedOver {
+    /// Its name.
+    pub setting: String,
+    /// Why, for those of Multus.
+    pub reason: Option<&'static str>,
+}
+
+impl std::fmt::Display for PassedOver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.reason {
+            Some(reason) => write!(f, "setting {:?} has no effect: {reason}", self.setting),
+            None => write!(f, "setting {:?} is not known to this version of Braid", self.setting),
+        }
+    }
+}
+
+/// Keys of a configuration that are CNI's, not settings.
+const OF_CNI: &[&str] = &[
+    "args",
+    "capabilities",
+    "cniVersion",
+    "cniVersions",
+    "disableCheck",
+    "disableGC",
+    "dns",
+    "ipam",
+    "loadOnlyInlinedPlugins",
+    "name",
+    "prevResult",
+    "runtimeConfig",
+    "type",
+];
+
+/// Settings of Multus that have nothing to set here.
+const OF_MULTUS: &[(&str, &str)] = &[
+    ("auxiliaryCNIChainName", "put the chain's plugins into the primary's subdirectory"),
+    ("cniDir", "records are kept under stateDir"),
+    ("daemonSocketDir", "there is no daemon to talk to"),
+    ("kubeconfig", "nothing is asked of the API server here"),
+    ("retryDeleteOnError", "what could not be undone always stays recorded"),
+];
+
+impl Settings {
+    /// Reads the settings from a plugin's configuration.
+    pub fn parse(config: &Map<String, Value>) -> Result<Self, SettingsError> {
+        let mut reader = Reader::new(config);
+        let settings = Self {
+            primary: primary(&mut reader)?,
+            default_networks: reader.references("defaultNetworks")?,
+            system_namespaces: reader.namespaces("systemNamespaces", &["kube-system"])?,
+            multus_namespace: reader.namespace("multusNamespace", "kube-system")?,
+            isolation: Isolation {
+                enabled: reader.flag("namespaceIsolation", false)?,
+                global_namespaces: reader.namespaces("globalNamespaces", &["default"])?,
+            },
+            readiness_indicator_file: reader.path("readinessindicatorfile")?,
+            conf_dir: reader.path_or("confDir", "/etc/cni/multus/net.d")?,
+            bin_dir: reader.path_or("binDir", "/opt/cni/bin")?,
+            attachment_concurrency: reader.count("attachmentConcurrency")?,
+            network_wait: reader.duration("networkWait", Duration::from_secs(5))?,
+            readiness_wait: reader.duration("readinessWait", Duration::from_secs(10))?,
+            lock_wait: reader.duration("lockWait", Duration::from_secs(60))?,
+            delegate_timeout: reader.duration("delegateTimeout", Duration::from_secs(120))?,
+            missing_plugin_grace: reader.duration("missingPluginGrace", Duration::from_secs(60))?,
+            result: reader.choice(
+                "result",
+                &[("merged", ResultForm::Merged), ("primary", ResultForm::Primary)],
+                ResultForm::Merged,
+            )?,
+            log: log(&mut reader)?,
+            directory: NodeDirectory::new(
+                reader.path_or("runDir", NodeDirectory::RUN)?,
+                reader.path_or("stateDir", NodeDirectory::STATE)?,
+            ),
+            passed_over: Vec::new(),
+        };
+        if settings.delegate_timeout.is_zero() {
+            return Err(SettingsError::new("delegateTimeout", "is zero; no delegate could ever run"));
+        }
+        Ok(Self { passed_over: passed_over(&reader), ..settings })
+    }
+}
+
+fn primary(reader: &mut Reader<'_>) -> Result<PrimarySource, SettingsError> {
+    let named = reader.reference("clusterNetwork")?;
+    let delegates = reader.delegates("delegates")?;
+    let directory = reader.path("multusAutoconfigDir")?;
+    match (named, delegates) {
+        (Some(_), Some(_)) => Err(SettingsError::new(
+            "delegates",
+            "contradicts \"clusterNetwork\": both say what the primary is; leave one of them out",
+        )),
+        (Some(named), None) => Ok(PrimarySource::Named(named)),
+        (None, Some(delegates)) => Ok(PrimarySource::Delegates(delegates)),
+        (None, None) => Ok(PrimarySource::FirstIn(directory.unwrap_or_else(|| "/etc/cni/net.d".into()))),
+    }
+}
+
+fn log(reader: &mut Reader<'_>) -> Result<LogSettings, SettingsError> {
+    // "panic" and "verbose" are Multus's words.
+    let levels = [
+        ("panic", LogLevel::Off),
+        ("off", LogLevel::Off),
+        ("error", LogLevel::Error),
+        ("warn", LogLevel::Warn),
+        ("warning", LogLevel::Warn),
+        ("verbose", LogLevel::Info),
+        ("info", LogLevel::Info),
+        ("debug", LogLevel::Debug),
+    ];
+    let level = reader.choice("logLevel", &levels, LogLevel::Warn)?;
+    let to_stderr = reader.flag("logToStderr", true)?;
+    let file = reader.path("logFile")?;
+    let (mebibytes, max_backups) = reader.log_options("logOptions")?;
+    Ok(LogSettings { level, to_stderr, file, max_bytes: u64::from(mebibytes) << 20, max_backups })
+}
+
+fn passed_over(reader: &Reader<'_>) -> Vec<PassedOver> {
+    let unread = reader.unread().filter(|key| !OF_CNI.contains(key) && !key.starts_with("cni.dev/"));
+    unread
+        .map(|key| PassedOver {
+            setting: key.to_owned(),
+            reason: OF_MULTUS.iter().find(|(name, _)| *name == key).map(|(_, reason)| *reason),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,232 @@
+//! Reads settings one by one, each into a type that cannot be wrong, and remembers which were read.
+
+use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use cni::config::kind_of;
+use cni::npwg::Namespace;
+use cni::{NetworkList, NetworkName};
+use serde_json::{Map, Value};
+
+use super::NetworkReference;
+
+/// A setting that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("setting {setting:?} {problem}")]
+pub struct SettingsError {
+    /// Which, for example `logOptions.maxSize`.
+    pub setting: String,
+    problem: String,
+}
+
+impl SettingsError {
+    pub(super) fn new(setting: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { setting: setting.into(), problem: problem.into() }
+    }
+
+    fn wrong_kind(setting: &str, expected: &str, found: &Value) -> Self {
+        // Values may be secrets of a setting that was put in the wrong place: only small ones are shown.
+        let shown = match found {
+            Value::String(text) if text.len() <= 60 => format!("{text:?}"),
+            Value::Bool(_) | Value::Number(_) => found.to_string(),
+            other => kind_of(other).to_owned(),
+        };
+        Self::new(setting, format!("is {shown}; it has to be {expected}"))
+    }
+}
+
+pub(super) struct Reader<'a> {
+    object: &'a Map<String, Value>,
+    read: BTreeSet<&'static str>,
+}
+
+type Read<T> = Result<T, SettingsError>;
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(object: &'a Map<String, Value>) -> Self {
+        Self { object, read: BTreeSet::new() }
+    }
+
+    /// Keys that nothing has asked for.
+    pub(super) fn unread(&self) -> impl Iterator<Item = &str> {
+        self.object.keys().map(String::as_str).filter(|key| !self.read.contains(key))
+    }
+
+    fn value(&mut self, setting: &'static str) -> Option<&'a Value> {
+        self.read.insert(setting);
+        self.object.get(setting).filter(|value| !value.is_null())
+    }
+
+    /// A text; the empty text counts as absent.
+    fn text(&mut self, setting: &'static str) -> Read<Option<&'a str>> {
+        match self.value(setting) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.trim()).filter(|text| !text.is_empty())),
+            Some(other) => Err(SettingsError::wrong_kind(setting, "a text", other)),
+        }
+    }
+
+    pub(super) fn flag(&mut self, setting: &'static str, absent: bool) -> Read<bool> {
+        match self.value(setting) {
+            None => Ok(absent),
+            Some(Value::Bool(flag)) => Ok(*flag),
+            Some(other) => Err(SettingsError::wrong_kind(setting, "true or false", other)),
+        }
+    }
+
+    pub(super) fn choice<T: Copy>(
+        &mut self,
+        setting: &'static str,
+        choices: &[(&str, T)],
+        absent: T,
+    ) -> Read<T> {
+        let Some(text) = self.text(setting)? else { return Ok(absent) };
+        let known = choices.iter().find(|(name, _)| text.eq_ignore_ascii_case(name));
+        known.map(|(_, choice)| *choice).ok_or_else(|| {
+            let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+            SettingsError::new(setting, format!("is {text:?}, not one of {}", names.join(", ")))
+        })
+    }
+
+    pub(super) fn path(&mut self, setting: &'static str) -> Read<Option<PathBuf>> {
+        let Some(text) = self.text(setting)? else { return Ok(None) };
+        let path = PathBuf::from(text);
+        if path.is_absolute() {
+            return Ok(Some(path));
+        }
+        // The runtime's working directory is nothing to rely on.
+        Err(SettingsError::new(setting, format!("is {text:?}; it has to be an absolute path")))
+    }
+
+    pub(super) fn path_or(&mut self, setting: &'static str, absent: &str) -> Read<PathBuf> {
+        Ok(self.path(setting)?.unwrap_or_else(|| absent.into()))
+    }
+
+    pub(super) fn count(&mut self, setting: &'static str) -> Read<NonZeroUsize> {
+        let Some(value) = self.value(setting) else { return Ok(NonZeroUsize::MIN) };
+        let count = value.as_u64().and_then(|n| usize::try_from(n).ok()).filter(|&n| n <= 64);
+        count
+            .and_then(NonZeroUsize::new)
+            .ok_or_else(|| SettingsError::wrong_kind(setting, "a whole number from 1 to 64", value))
+    }
+
+    /// A duration with its unit: `250ms`, `5s`, `2m`, `1h`. A bare number would leave the unit to guess.
+    pub(super) fn duration(&mut self, setting: &'static str, absent: Duration) -> Read<Duration> {
+        let Some(value) = self.value(setting) else { return Ok(absent) };
+        value.as_str().and_then(parse_duration).ok_or_else(|| {
+            SettingsError::wrong_kind(
+                setting,
+                "a text like \"250ms\", \"5s\" or \"2m\", at most an hour",
+                value,
+            )
+        })
+    }
+
+    pub(super) fn namespace(&mut self, setting: &'static str, absent: &str) -> Read<Namespace> {
+        let text = self.text(setting)?.unwrap_or(absent);
+        Namespace::parse(text).map_err(|error| SettingsError::new(setting, format!("is not valid: {error}")))
+    }
+
+    /// Namespaces as an array, or as one text with commas between them (Multus's `globalNamespaces`). Given
+    /// ones replace the default ones.
+    pub(super) fn namespaces(&mut self, setting: &'static str, absent: &[&str]) -> Read<BTreeSet<Namespace>> {
+        let names: Vec<&str> = match self.value(setting) {
+            None => absent.to_vec(),
+            Some(Value::String(text)) => text.split(',').map(str::trim).filter(|t| !t.is_empty()).collect(),
+            Some(list) => texts(setting, list)?,
+        };
+        let parse = |name: &str| {
+            Namespace::parse(name).map_err(|e| SettingsError::new(setting, format!("is not valid: {e}")))
+        };
+        names.into_iter().map(parse).collect()
+    }
+
+    pub(super) fn reference(&mut self, setting: &'static str) -> Read<Option<NetworkReference>> {
+        self.text(setting)?.map(|text| parse_reference(setting, text)).transpose()
+    }
+
+    pub(super) fn references(&mut self, setting: &'static str) -> Read<Vec<NetworkReference>> {
+        let Some(list) = self.value(setting) else { return Ok(Vec::new()) };
+        texts(setting, list)?.into_iter().map(|text| parse_reference(setting, text.trim())).collect()
+    }
+
+    pub(super) fn delegates(&mut self, setting: &'static str) -> Read<Option<Vec<NetworkList>>> {
+        let Some(value) = self.value(setting) else { return Ok(None) };
+        let list = value
+            .as_array()
+            .ok_or_else(|| SettingsError::wrong_kind(setting, "an array of CNI configurations", value))?;
+        let parse = |(index, json): (usize, &Value)| {
+            NetworkList::from_json(json.clone(), None).map_err(|error| {
+                SettingsError::new(
+                    format!("{setting}[{index}]"),
+                    format!("is not a CNI configuration: {}", cni::error::chain_text(&error)),
+                )
+            })
+        };
+        let delegates = list.iter().enumerate().map(parse).collect::<Read<Vec<_>>>()?;
+        Ok(Some(delegates).filter(|delegates| !delegates.is_empty()))
+    }
+
+    /// `maxSize` in MiB and `maxBackups` of Multus's `logOptions`; `maxAge` and `compress` are accepted and
+    /// mean nothing, the size being bounded anyway.
+    pub(super) fn log_options(&mut self, setting: &'static str) -> Read<(u32, u32)> {
+        let empty = Map::new();
+        let options = match self.value(setting) {
+            None => &empty,
+            Some(Value::Object(options)) => options,
+            Some(other) => return Err(SettingsError::wrong_kind(setting, "an object", other)),
+        };
+        let number = |key: &str, absent: u32, least: u32, most: u32| match options.get(key) {
+            None | Some(Value::Null) => Ok(absent),
+            Some(value) => value
+                .as_u64()
+                .and_then(|n| u32::try_from(n).ok())
+                .filter(|n| (least..=most).contains(n))
+                .ok_or_else(|| {
+                    let expected = format!("a whole number from {least} to {most}");
+                    SettingsError::wrong_kind(&format!("{setting}.{key}"), &expected, value)
+                }),
+        };
+        Ok((number("maxSize", 10, 1, 10_000)?, number("maxBackups", 1, 0, 100)?))
+    }
+}
+
+fn texts<'a>(setting: &str, value: &'a Value) -> Read<Vec<&'a str>> {
+    let list =
+        value.as_array().ok_or_else(|| SettingsError::wrong_kind(setting, "an array of texts", value))?;
+    let text = |(index, item): (usize, &'a Value)| {
+        item.as_str().ok_or_else(|| SettingsError::wrong_kind(&format!("{setting}[{index}]"), "a text", item))
+    };
+    list.iter().enumerate().map(text).collect()
+}
+
+fn parse_reference(setting: &str, text: &str) -> Read<NetworkReference> {
+    if text.contains('/') {
+        let path = PathBuf::from(text);
+        if path.is_absolute() {
+            return Ok(NetworkReference::Path(path));
+        }
+        let problem = format!("is {text:?}; a name has no '/', and a path has to be absolute");
+        return Err(SettingsError::new(setting, problem));
+    }
+    NetworkName::parse(text)
+        .map(NetworkReference::Name)
+        .map_err(|error| SettingsError::new(setting, format!("is not valid: {error}")))
+}
+
+fn parse_duration(text: &str) -> Option<Duration> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at_checked(digits)?;
+    let number: u64 = number.parse().ok()?;
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    let duration = Duration::from_millis(number.checked_mul(millis)?);
+    (duration <= Duration::from_secs(3600)).then_some(duration)
+}

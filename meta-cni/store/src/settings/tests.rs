@@ -1,0 +1,118 @@
+use serde_json::json;
+
+use super::*;
+
+fn parse(json: Value) -> Result<Settings, SettingsError> {
+    Settings::parse(json.as_object().unwrap())
+}
+
+#[test]
+fn nothing_set_is_what_people_expect() {
+    let settings = parse(json!({"type": "meta-cni", "name": "braid", "cniVersion": "1.0.0"})).unwrap();
+    assert_eq!(settings.primary, PrimarySource::FirstIn("/etc/cni/net.d".into()));
+    assert_eq!(settings.conf_dir, PathBuf::from("/etc/cni/multus/net.d"));
+    assert_eq!(settings.attachment_concurrency.get(), 1);
+    assert_eq!(settings.result, ResultForm::Merged);
+    assert_eq!(settings.log.level, LogLevel::Warn);
+    assert!(!settings.isolation.enabled);
+    assert_eq!(settings.passed_over, []);
+}
+
+#[test]
+fn a_configuration_of_multus_is_read() {
+    let settings = parse(json!({
+        "cniVersion": "0.3.1", "name": "multus-cni-network", "type": "meta-cni",
+        "clusterNetwork": "/host/etc/cni/net.d/10-flannel.conflist",
+        "defaultNetworks": ["sidecar", "/etc/cni/multus/net.d/x.conf"],
+        "systemNamespaces": ["kube-system", "admin"], "multusNamespace": "nets",
+        "namespaceIsolation": true, "globalNamespaces": "default, shared",
+        "readinessindicatorfile": "/run/flannel/subnet.env", "confDir": "/c", "binDir": "/b",
+        "kubeconfig": "/etc/cni/net.d/multus.d/multus.kubeconfig",
+        "logFile": "/var/log/multus.log", "logLevel": "verbose", "logToStderr": false,
+        "logOptions": {"maxSize": 5, "maxBackups": 3, "maxAge": 5, "compress": true},
+        "capabilities": {"portMappings": true}, "runtimeConfig": {},
+        "somethingNew": 1,
+    }))
+    .unwrap();
+    let flannel = NetworkReference::Path("/host/etc/cni/net.d/10-flannel.conflist".into());
+    assert_eq!(settings.primary, PrimarySource::Named(flannel));
+    assert_eq!(settings.default_networks[0], NetworkReference::Name(NetworkName::parse("sidecar").unwrap()));
+    assert_eq!(settings.system_namespaces.len(), 2);
+    let global: Vec<_> = settings.isolation.global_namespaces.iter().map(Namespace::as_str).collect();
+    assert_eq!(global, ["default", "shared"]);
+    assert_eq!(settings.log.level, LogLevel::Info);
+    assert_eq!(settings.log.max_bytes, 5 << 20);
+    let told: Vec<_> = settings.passed_over.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        told,
+        [
+            "setting \"kubeconfig\" has no effect: nothing is asked of the API server here",
+            "setting \"somethingNew\" is not known to this version of Braid",
+        ]
+    );
+}
+
+#[test]
+fn delegates_are_configurations() {
+    let settings = parse(json!({"delegates": [
+        {"name": "a", "type": "bridge"}, {"name": "b", "plugins": [{"type": "macvlan"}]},
+    ]}))
+    .unwrap();
+    let PrimarySource::Delegates(delegates) = settings.primary else { panic!("{:?}", settings.primary) };
+    assert_eq!(delegates[1].name.as_str(), "b");
+    let none = parse(json!({"delegates": []})).unwrap();
+    assert!(matches!(none.primary, PrimarySource::FirstIn(_)));
+}
+
+#[test]
+fn durations_have_units() {
+    for (text, millis) in [("250ms", 250), ("5s", 5_000), ("2m", 120_000), ("1h", 3_600_000), ("0s", 0)] {
+        let settings = parse(json!({"networkWait": text})).unwrap();
+        assert_eq!(settings.network_wait, Duration::from_millis(millis), "{text}");
+    }
+}
+
+#[test]
+fn what_cannot_be_read_names_the_setting() {
+    for (json, setting) in [
+        (json!({"clusterNetwork": 1}), "clusterNetwork"),
+        (json!({"clusterNetwork": "../x"}), "clusterNetwork"),
+        (json!({"clusterNetwork": "no name"}), "clusterNetwork"),
+        (json!({"clusterNetwork": "a", "delegates": [{"name": "b", "type": "c"}]}), "delegates"),
+        (json!({"delegates": {}}), "delegates"),
+        (json!({"delegates": [{"type": "bridge"}]}), "delegates[0]"),
+        (json!({"delegates": [{"name": "a", "type": "bridge"}, null]}), "delegates[1]"),
+        (json!({"defaultNetworks": "a"}), "defaultNetworks"),
+        (json!({"defaultNetworks": ["a", 2]}), "defaultNetworks[1]"),
+        (json!({"defaultNetworks": ["a b"]}), "defaultNetworks"),
+        (json!({"systemNamespaces": [1]}), "systemNamespaces[0]"),
+        (json!({"systemNamespaces": ["Upper"]}), "systemNamespaces"),
+        (json!({"multusNamespace": "a/b"}), "multusNamespace"),
+        (json!({"namespaceIsolation": "yes"}), "namespaceIsolation"),
+        (json!({"globalNamespaces": 1}), "globalNamespaces"),
+        (json!({"globalNamespaces": "a,../b"}), "globalNamespaces"),
+        (json!({"readinessindicatorfile": "relative"}), "readinessindicatorfile"),
+        (json!({"confDir": []}), "confDir"),
+        (json!({"binDir": "./bin"}), "binDir"),
+        (json!({"attachmentConcurrency": 0}), "attachmentConcurrency"),
+        (json!({"attachmentConcurrency": 65}), "attachmentConcurrency"),
+        (json!({"attachmentConcurrency": "2"}), "attachmentConcurrency"),
+        (json!({"networkWait": 5}), "networkWait"),
+        (json!({"networkWait": "5"}), "networkWait"),
+        (json!({"networkWait": "-5s"}), "networkWait"),
+        (json!({"networkWait": "2h"}), "networkWait"),
+        (json!({"delegateTimeout": "0s"}), "delegateTimeout"),
+        (json!({"result": "both"}), "result"),
+        (json!({"logLevel": "loud"}), "logLevel"),
+        (json!({"logToStderr": 1}), "logToStderr"),
+        (json!({"logFile": "x.log"}), "logFile"),
+        (json!({"logOptions": []}), "logOptions"),
+        (json!({"logOptions": {"maxSize": 0}}), "logOptions.maxSize"),
+        (json!({"logOptions": {"maxBackups": "many"}}), "logOptions.maxBackups"),
+        (json!({"runDir": "run"}), "runDir"),
+        (json!({"stateDir": 1}), "stateDir"),
+    ] {
+        let error = parse(json.clone()).expect_err(&json.to_string());
+        assert_eq!(error.setting, setting, "{json}: {error}");
+    }
+}
