@@ -1,3 +1,6 @@
 //! .
 
+pub mod containerd;
+pub mod image;
+pub mod podman;
 pub mod shaped_primary;
