@@ -1,2 +1,5 @@
-//! .
+//! x
+mod merge;
+mod plan;
+mod routes;
 fn main() {}

@@ -1,0 +1,81 @@
+//! Can a network's plugins do what a pod asks? The NPWG standard wants a request to fail that none of them can
+//! honour (4.1.2.1); Multus lets it pass in silence, and a pod comes up with another address than it asked for.
+//!
+//! A plugin that declares the capability can. `ips` and `mac` also reach plugins through CNI_ARGS, which
+//! plugins do not declare: of the reference plugins it is known which read them; any other plugin is
+//! trusted to, since manifests that work with Multus must go on working.
+
+use cni::npwg::Selection;
+use cni::{NetworkList, PluginConfig};
+
+use super::PlanError;
+
+/// Reference plugins that make an interface, and whether they read MAC from CNI_ARGS.
+const INTERFACES: &[(&str, bool)] = &[
+    ("bridge", true),
+    ("dummy", false),
+    ("host-device", false),
+    ("ipvlan", false),
+    ("loopback", false),
+    ("macvlan", true),
+    ("ptp", false),
+    ("tap", true),
+    ("vlan", false),
+];
+
+/// Reference plugins that change what others made, and whether they read MAC from CNI_ARGS.
+const CHAINED: &[(&str, bool)] = &[
+    ("bandwidth", false),
+    ("firewall", false),
+    ("portmap", false),
+    ("sbr", false),
+    ("tuning", true),
+    ("vrf", false),
+];
+
+/// IPAM plugins that take no address from CNI_ARGS.
+const IPAM_WITHOUT_REQUESTS: &[&str] = &["dhcp"];
+
+pub(super) fn check(network: &str, list: &NetworkList, selection: &Selection) -> Result<(), PlanError> {
+    for key in selection.capability_args().keys() {
+        let honoured = list.declares(key)
+            || match key.as_str() {
+                "ips" => list.plugins.iter().any(reads_addresses),
+                "mac" => list.plugins.iter().any(reads_mac),
+                _ => false,
+            };
+        if !honoured {
+            let (key, advice) = words(key);
+            return Err(PlanError::NotHonoured { network: network.to_owned(), key, advice });
+        }
+    }
+    Ok(())
+}
+
+/// The annotation's key for a capability, and what the network's author can do.
+fn words(capability: &str) -> (&'static str, &'static str) {
+    match capability {
+        "ips" => ("ips", "its configuration needs an IPAM plugin that takes requests, such as host-local or static"),
+        "mac" => ("mac", "add the tuning plugin with \"capabilities\": {\"mac\": true} to its configuration"),
+        "bandwidth" => ("bandwidth", "add the bandwidth plugin with \"capabilities\": {\"bandwidth\": true}"),
+        "portMappings" => ("portMappings", "add the portmap plugin with \"capabilities\": {\"portMappings\": true}"),
+        _ => ("infiniband-guid", "it needs a plugin that declares \"capabilities\": {\"infinibandGUID\": true}"),
+    }
+}
+
+fn known(plugin: &PluginConfig) -> Option<bool> {
+    let name = plugin.plugin().as_str();
+    INTERFACES.iter().chain(CHAINED).find(|(known, _)| *known == name).map(|(_, reads_mac)| *reads_mac)
+}
+
+fn reads_addresses(plugin: &PluginConfig) -> bool {
+    match plugin.ipam_type() {
+        Some(ipam) => !IPAM_WITHOUT_REQUESTS.contains(&ipam),
+        // A plugin of the reference without IPAM gives no address at all.
+        None => known(plugin).is_none(),
+    }
+}
+
+fn reads_mac(plugin: &PluginConfig) -> bool {
+    known(plugin).unwrap_or(true)
+}
