@@ -1,1 +1,25 @@
-//! .
+//! Braid's custom resources as Rust types; the YAML under `crds/yaml` is made from them.
+//!
+//! | resource | see |
+//! |---|---|
+//! | NetworkAttachmentDefinition, of the multi-network standard | [`nad`] |
+//!
+//! The types are the source: a test compares the YAML with them, and writes it anew when it is run with
+//! `BRAID_WRITE_YAML=1`.
+
+pub mod nad;
+
+pub use nad::{NetworkAttachmentDefinition, NetworkAttachmentDefinitionSpec};
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+
+/// Every definition that Braid installs.
+pub fn definitions() -> Vec<CustomResourceDefinition> {
+    vec![NetworkAttachmentDefinition::crd()]
+}
+
+/// The file under `crds/yaml` of a definition.
+pub fn file_name(definition: &CustomResourceDefinition) -> String {
+    format!("{}_{}.yaml", definition.spec.group, definition.spec.names.plural)
+}
