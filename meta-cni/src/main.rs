@@ -1,5 +1,42 @@
-//! x
+//! `meta-cni`: the CNI plugin that attaches one pod to several networks.
+//!
+//! A run is short: settings, the pod's wishes and networks are read ([`pod`], [`networks`]), a plan is made
+//! ([`plan`], pure), recorded and run ([`add`], [`attach`]), results become one ([`merge`], pure). DEL, CHECK
+//! and GC are driven by the record. docs/architecture.md draws the flow.
+
+mod add;
+mod attach;
+mod call;
+mod check;
+mod command;
+mod del;
+mod gc;
+mod log;
 mod merge;
+mod networks;
 mod plan;
+mod plugin;
+mod pod;
 mod routes;
-fn main() {}
+mod status;
+mod unfinished;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let (mut stdout, mut stderr) = (std::io::stdout(), std::io::stderr());
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if !arguments.is_empty() && std::env::var_os("CNI_COMMAND").is_none() {
+        return command::run(&arguments, &mut stdout, &mut stderr).map_or(ExitCode::FAILURE, ExitCode::from);
+    }
+    let plugin = plugin::MetaCni::default();
+    let mut surroundings = cni::skel::Surroundings {
+        env: &|name| std::env::var(name).ok(),
+        stdin: &mut std::io::stdin(),
+        stdout: &mut stdout,
+        stderr: &mut stderr,
+    };
+    let status = cni::skel::run(&plugin, &mut surroundings);
+    plugin.take_up_unfinished_work();
+    ExitCode::from(status)
+}

@@ -107,6 +107,8 @@ pub struct AttachmentRecord {
 pub struct DelFailure {
     /// When DEL failed first, in milliseconds since 1970.
     pub since_ms: u64,
+    /// When it failed last.
+    pub last_ms: u64,
     /// How often it has failed.
     pub attempts: u32,
     /// Every error of the last time, for people.

@@ -1,0 +1,161 @@
+//! ADD: decide, record, attach, record, answer.
+
+use cni::env::Target;
+use cni::netns::NetnsId;
+use cni::{AddResult, CniError, Code};
+use store::lock::Lock;
+use store::record::{Phase, Record, RecordKey, now_ms};
+use store::settings::ResultForm;
+
+use crate::attach::{AttachFailure, Site};
+use crate::call::{Call, store_error};
+use crate::plan::{Asked, Plan, Wanted, plan};
+use crate::pod::{Wishes, wishes};
+use crate::{del, merge, networks, routes};
+
+/// Attaches a container to its networks and returns the merged result.
+///
+/// *Guarantees*: nothing runs before the plan is whole and recorded. After a failure everything that ran is
+/// undone in reverse; what could not be undone stays recorded for DEL.
+pub(crate) fn add(call: &Call, target: &Target) -> Result<AddResult, CniError> {
+    let netns_id = existing_namespace(target)?;
+    let settings = &call.settings;
+    networks::readiness(settings, settings.readiness_wait).map_err(|e| e.to_cni_error())?;
+    let wishes = wishes(settings, &target.args, &call.runtime, &call.log).map_err(|e| e.to_cni_error())?;
+    let pod = wishes.pod.clone();
+    let wanted = load(call, wishes).map_err(|error| error.to_cni_error())?;
+    let asked = Asked { if_name: &target.if_name, args: &target.args, capabilities: &call.runtime };
+    let plan = plan(wanted, &asked).map_err(|error| error.to_cni_error())?;
+
+    let _shared = Lock::shared_with_attachments(&settings.directory, settings.lock_wait)
+        .map_err(|error| store_error(&error))?;
+    let _lock = Lock::of_container(&settings.directory, &target.container_id, settings.lock_wait)
+        .map_err(|error| store_error(&error))?;
+    finish_earlier(call, target)?;
+    let mut record = Record {
+        phase: Phase::Intended,
+        container_id: target.container_id.clone(),
+        if_name: target.if_name.clone(),
+        netns: target.netns.clone(),
+        netns_id: Some(netns_id),
+        boot_id: store::boot::boot_id(),
+        pod,
+        path: call.path.clone(),
+        created_ms: now_ms(),
+        attachments: Vec::new(),
+        abandoned: None,
+        failure: None,
+    };
+    run(call, &mut record, plan)
+}
+
+/// A namespace that is not there is refused before anything is planned.
+fn existing_namespace(target: &Target) -> Result<NetnsId, CniError> {
+    let path = target.netns.clone().unwrap_or_default();
+    NetnsId::of(&path).map_err(|error| {
+        let msg = format!("CNI_NETNS {} leads to no network namespace: {error}", path.display());
+        CniError::new(Code::INVALID_NETNS, msg)
+    })
+}
+
+/// Every network in order: the primary, other static delegates, default networks, the pod's selections.
+fn load(call: &Call, wishes: Wishes) -> Result<Vec<Wanted>, networks::NetworkError> {
+    let settings = &call.settings;
+    let mut wanted = networks::primary(settings)?;
+    if let Some(selection) = wishes.default_network {
+        let chosen = networks::selected(settings, selection)?;
+        match wanted.first_mut() {
+            Some(primary) => *primary = chosen,
+            None => wanted.push(chosen),
+        }
+    }
+    if wishes.namespace.is_none_or(|namespace| !settings.system_namespaces.contains(&namespace)) {
+        for reference in &settings.default_networks {
+            wanted.push(networks::configured(settings, "defaultNetworks", reference)?);
+        }
+    }
+    for selection in wishes.networks {
+        wanted.push(networks::selected(settings, selection)?);
+    }
+    Ok(wanted)
+}
+
+/// What an earlier ADD of this container left. One that succeeded stands; the runtime has to DEL first. One
+/// that was killed or failed is undone.
+fn finish_earlier(call: &Call, target: &Target) -> Result<(), CniError> {
+    let dir = &call.settings.directory;
+    let key = RecordKey { container_id: target.container_id.clone(), if_name: target.if_name.clone() };
+    let Some(earlier) = Record::read(dir, &key).map_err(|error| store_error(&error))? else { return Ok(()) };
+    if earlier.phase == Phase::Attached {
+        let msg = format!(
+            "container {} is attached already with interface {}; the runtime has to call DEL before ADD",
+            key.container_id, key.if_name
+        );
+        return Err(CniError::new(Code::INVALID_ENVIRONMENT, msg));
+    }
+    call.log.info("undoing what an earlier ADD left", &[]);
+    let failed = del::undo_record(call, earlier, target.netns.clone(), &call.exec);
+    failed.map_err(|error| error.of("undo what an earlier ADD of this container left"))
+}
+
+fn run(call: &Call, record: &mut Record, plan: Plan) -> Result<AddResult, CniError> {
+    let dir = &call.settings.directory;
+    let Plan { attachments, default_routes } = plan;
+    record.attachments = attachments;
+    record.write(dir).map_err(|error| store_error(&error))?;
+    let container_id = record.container_id.clone();
+    let site = Site {
+        exec: &call.exec,
+        container_id: &container_id,
+        netns: record.netns.clone(),
+        path: call.path.clone(),
+    };
+    let attached = site.attach_all(&mut record.attachments, call.settings.attachment_concurrency.get());
+    let count = record.attachments.len();
+    let all = |error| AttachFailure { begun: count, error };
+    let outcome = attached.and_then(|()| {
+        if default_routes.are_asked_for() {
+            routes::apply(&default_routes, &mut record.attachments, site.netns.as_deref())
+                .map_err(|error| all(error.to_cni_error()))?;
+        }
+        record.phase = Phase::Attached;
+        record.write(dir).map_err(|error| all(store_error(&error)))
+    });
+    if let Err(failure) = outcome {
+        return Err(undo(call, record, &site, failure));
+    }
+    for attachment in &record.attachments {
+        let took = attachment.add_us.unwrap_or_default();
+        let (network, if_name) = (&attachment.network, &attachment.if_name);
+        call.log.info("attached", &[("network", network), ("interface", if_name), ("us", &took)]);
+    }
+    Ok(answer(call, record))
+}
+
+/// Undoes in reverse what has begun; the first error is the one to tell.
+fn undo(call: &Call, record: &mut Record, site: &Site<'_>, failure: AttachFailure) -> CniError {
+    let dir = &call.settings.directory;
+    record.attachments.truncate(failure.begun);
+    let failures = site.detach_all(&mut record.attachments);
+    let kept = del::settle(dir, record, &failures);
+    for failure in &failures {
+        call.log.warn("could not undo after a failed ADD", &[("error", &failure.error)]);
+    }
+    if let Err(error) = kept {
+        // The record as intended is still there, and DEL completes it.
+        call.log.error("could not record what is left after a failed ADD", &[("error", &error.msg)]);
+    }
+    failure.error
+}
+
+fn answer(call: &Call, record: &Record) -> AddResult {
+    let netns = record.netns.as_deref();
+    match call.settings.result {
+        ResultForm::Primary => merge::merge(record.attachments.get(..1).unwrap_or_default(), netns),
+        ResultForm::Merged => {
+            let mut merged = merge::merge(&record.attachments, netns);
+            merged.routes.extend(routes::owned_elsewhere(&record.attachments));
+            merged
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! What a person can do with `meta-cni` by hand: `gc`, `--help`, `--version`.
+
+use std::io::{self, Write};
+
+use cni::exec::ProcessExec;
+use serde_json::{Map, Value};
+use store::record::{self, RecordKey};
+use store::settings::Settings;
+
+use crate::attach::search_path;
+use crate::call::Call;
+use crate::log::Log;
+use crate::unfinished::{Taken, take_up_one};
+
+const HELP: &str = "\
+Braid's CNI plugin. A container runtime calls it, with CNI_COMMAND in its environment.
+
+By hand:
+  meta-cni gc [--config FILE] [--run-dir DIR] [--state-dir DIR] [--bin-dir DIR]
+      Take up unfinished work of this node at once: DELs that failed, ADDs that were killed, containers
+      that the operator has given up. Prints what it did. Exit status 1 if something is still left.
+      --config     read directories and log settings from a CNI configuration
+                   (default /etc/cni/net.d/00-braid.conflist, if it is there)
+      --run-dir    default /run/braid
+      --state-dir  default /var/lib/braid
+      --bin-dir    where plugins are looked for besides where they were; default /opt/cni/bin
+  meta-cni --version
+  meta-cni --help
+";
+
+/// Runs what the arguments ask for; returns the exit status: 0, 1 for a failure, 2 for wrong usage.
+pub(crate) fn run(arguments: &[String], out: &mut dyn Write, err: &mut dyn Write) -> io::Result<u8> {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["--help" | "-h" | "help"] => {
+            out.write_all(HELP.as_bytes())?;
+            Ok(0)
+        }
+        ["--version" | "-V"] => {
+            writeln!(out, "meta-cni {}", env!("CARGO_PKG_VERSION"))?;
+            Ok(0)
+        }
+        ["gc", options @ ..] => match call(options) {
+            Ok(call) => collect(&call, out),
+            Err(problem) => usage(err, &problem),
+        },
+        [other, ..] => usage(err, &format!("{other:?} is nothing that meta-cni does")),
+        [] => usage(err, "no argument"),
+    }
+}
+
+fn usage(err: &mut dyn Write, problem: &str) -> io::Result<u8> {
+    writeln!(err, "meta-cni: {problem}; see meta-cni --help")?;
+    Ok(2)
+}
+
+/// Settings from the installed configuration, directories from the options.
+fn call(options: &[&str]) -> Result<Call, String> {
+    let mut file = None;
+    let mut given = Map::new();
+    for pair in options.chunks(2) {
+        let [option, value] = pair else { return Err(format!("{} needs a value", pair.join(" "))) };
+        let setting = match *option {
+            "--config" => {
+                file = Some((*value).to_owned());
+                continue;
+            }
+            "--run-dir" => "runDir",
+            "--state-dir" => "stateDir",
+            "--bin-dir" => "binDir",
+            other => return Err(format!("unknown option {other:?}")),
+        };
+        given.insert(setting.to_owned(), Value::String((*value).to_owned()));
+    }
+    let mut config = installed(file.as_deref())?;
+    config.extend(given);
+    let settings = Settings::parse(&config).map_err(|error| error.to_string())?;
+    Ok(Call {
+        runtime: Map::new(),
+        log: Log::new(settings.log.clone()).about("verb", "gc by hand"),
+        exec: ProcessExec { timeout: settings.delegate_timeout, ..ProcessExec::default() },
+        path: search_path([settings.bin_dir.as_path()]),
+        settings,
+    })
+}
+
+fn installed(file: Option<&str>) -> Result<Map<String, Value>, String> {
+    let path = file.unwrap_or("/etc/cni/net.d/00-braid.conflist");
+    let text = match std::fs::read(path) {
+        Ok(text) => text,
+        Err(error) if file.is_none() && error.kind() == io::ErrorKind::NotFound => return Ok(Map::new()),
+        Err(error) => return Err(format!("read {path}: {error}")),
+    };
+    let list = cni::NetworkList::parse(&text, None).map_err(|error| format!("read {path}: {error}"))?;
+    Ok(list.plugins.first().map(|plugin| plugin.object().clone()).unwrap_or_default())
+}
+
+fn collect(call: &Call, out: &mut dyn Write) -> io::Result<u8> {
+    let dir = &call.settings.directory;
+    let keys = match record::unfinished(dir) {
+        Ok(keys) => keys,
+        Err(error) => {
+            writeln!(out, "failed: {}", cni::error::chain_text(&error))?;
+            return Ok(1);
+        }
+    };
+    let (mut undone, mut left) = (0, 0);
+    for key in &keys {
+        let (line, is_left) = match take_up_one(call, key, &call.exec, true) {
+            Ok(Taken::AtRest) => continue,
+            Ok(Taken::Done) => ("undone".to_owned(), false),
+            Ok(Taken::Busy) => ("busy: another process is at it".to_owned(), true),
+            Ok(Taken::Failed(error)) => (format!("left: {error}"), true),
+            Err(error) => (format!("left: {}", cni::error::chain_text(&error)), true),
+        };
+        writeln!(out, "{}: {line}", name(key))?;
+        if is_left { left += 1 } else { undone += 1 }
+    }
+    writeln!(out, "unfinished containers: {undone} undone, {left} left")?;
+    Ok(u8::from(left > 0))
+}
+
+fn name(key: &RecordKey) -> String {
+    format!("container {}, interface {}", key.container_id, key.if_name)
+}

@@ -1,0 +1,149 @@
+//! DEL: undo what the record says, in reverse, whatever fails.
+//!
+//! The record alone says what there is to undo. What could not be undone stays recorded and is tried again: by
+//! the runtime, and by later runs of any verb on this node.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use cni::CniError;
+use cni::env::Target;
+use cni::exec::Exec;
+use store::NodeDirectory;
+use store::lock::Lock;
+use store::record::{DelFailure, Phase, Record, RecordKey, now_ms};
+
+use crate::attach::{Site, Undone};
+use crate::call::{Call, store_error};
+
+/// Undoes a container's attachments.
+///
+/// *Guarantees*: safe to repeat; needs neither the NetworkAttachmentDefinition nor the pod nor the namespace.
+/// Success means that everything was undone, or that what is left was attempted for the whole of
+/// `missingPluginGrace`, belongs to plugins that are gone, and stays recorded.
+pub(crate) fn del(call: &Call, target: &Target) -> Result<(), CniError> {
+    let dir = &call.settings.directory;
+    let _shared = Lock::shared_with_attachments(dir, call.settings.lock_wait).map_err(|e| store_error(&e))?;
+    let lock = Lock::of_container(dir, &target.container_id, call.settings.lock_wait)
+        .map_err(|error| store_error(&error))?;
+    let key = RecordKey { container_id: target.container_id.clone(), if_name: target.if_name.clone() };
+    match Record::read(dir, &key).map_err(|error| store_error(&error))? {
+        Some(record) => undo_record(call, record, target.netns.clone(), &call.exec)?,
+        None => call.log.info("nothing is recorded: nothing to undo", &[]),
+    }
+    lock.remove();
+    Ok(())
+}
+
+/// Undoes a record and settles it. The caller holds the container's lock.
+pub(crate) fn undo_record(
+    call: &Call,
+    mut record: Record,
+    netns: Option<PathBuf>,
+    exec: &dyn Exec,
+) -> Result<(), CniError> {
+    let container_id = record.container_id.clone();
+    let path = call.path_with(&record.path);
+    let site = Site { exec, container_id: &container_id, netns, path };
+    let failures = site.detach_all(&mut record.attachments);
+    settle(&call.settings.directory, &mut record, &failures)?;
+    for failure in &failures {
+        call.log.warn("could not undo", &[("error", &failure.error), ("container", &container_id)]);
+    }
+    match verdict(&record, &failures, call.settings.missing_plugin_grace) {
+        Some(error) => Err(error),
+        None => {
+            call.log.info("detached", &[("container", &container_id), ("left", &record.attachments.len())]);
+            Ok(())
+        }
+    }
+}
+
+/// Writes what is left to be done, or removes the record when nothing is.
+pub(crate) fn settle(dir: &NodeDirectory, record: &mut Record, failures: &[Undone]) -> Result<(), CniError> {
+    if failures.is_empty() {
+        return Record::remove(dir, &record.key()).map(drop).map_err(|error| store_error(&error));
+    }
+    let now = now_ms();
+    let earlier = record.failure.take();
+    record.phase = Phase::Deleting;
+    record.failure = Some(DelFailure {
+        since_ms: earlier.as_ref().map_or(now, |failure| failure.since_ms),
+        last_ms: now,
+        attempts: earlier.map_or(0, |failure| failure.attempts).saturating_add(1),
+        message: text(failures),
+    });
+    record.write(dir).map_err(|error| store_error(&error))
+}
+
+fn text(failures: &[Undone]) -> String {
+    let all: Vec<_> = failures.iter().map(|failure| failure.error.to_string()).collect();
+    all.join("; ")
+}
+
+/// What the runtime is told. A plugin that is gone must not hold a pod for ever: after the grace the pod is
+/// let go, and what is owed stays recorded.
+fn verdict(record: &Record, failures: &[Undone], grace: Duration) -> Option<CniError> {
+    let first = failures.first()?;
+    let since = record.failure.as_ref().map_or(0, |failure| now_ms().saturating_sub(failure.since_ms));
+    let over = Duration::from_millis(since) >= grace && record.failure.as_ref().is_some_and(|f| f.attempts > 1);
+    if over && failures.iter().all(|failure| failure.gone) {
+        return None;
+    }
+    // The first failure's code: a runtime acts on one only.
+    Some(CniError { code: first.error.code, msg: text(failures), details: String::new() })
+}
+
+#[cfg(test)]
+mod tests {
+    use cni::Code;
+
+    use super::*;
+
+    fn undone(gone: bool) -> Undone {
+        Undone { error: CniError::new(Code(if gone { 999 } else { 111 }), "no"), gone }
+    }
+
+    fn record(since_ms: u64, attempts: u32) -> Record {
+        Record {
+            phase: Phase::Deleting,
+            container_id: cni::ContainerId::parse("c1").unwrap(),
+            if_name: cni::IfName::parse("eth0").unwrap(),
+            netns: None,
+            netns_id: None,
+            boot_id: String::new(),
+            pod: None,
+            path: Vec::new(),
+            created_ms: 0,
+            attachments: Vec::new(),
+            abandoned: None,
+            failure: Some(DelFailure { since_ms, last_ms: since_ms, attempts, message: String::new() }),
+        }
+    }
+
+    const GRACE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_pod_is_let_go_when_only_plugins_that_are_gone_are_left_for_the_whole_grace() {
+        let (now, long_ago) = (now_ms(), now_ms() - 61_000);
+        for (since, attempts, failures, let_go) in [
+            (now, 1, vec![], true),
+            (now, 1, vec![undone(true)], false),
+            (now, 9, vec![undone(true)], false),
+            (long_ago, 2, vec![undone(true), undone(true)], true),
+            (long_ago, 1, vec![undone(true)], false),
+            (long_ago, 9, vec![undone(true), undone(false)], false),
+            (long_ago, 9, vec![undone(false)], false),
+        ] {
+            let error = verdict(&record(since, attempts), &failures, GRACE);
+            assert_eq!(error.is_none(), let_go, "{attempts} attempts, {} failures", failures.len());
+        }
+    }
+
+    #[test]
+    fn every_failure_is_told_and_the_first_ones_code_is_kept() {
+        let error = verdict(&record(now_ms(), 1), &[undone(false), undone(true)], GRACE).unwrap();
+        assert_eq!(error.code, Code(111));
+        assert_eq!(error.msg, "no; no");
+    }
+}

@@ -1,0 +1,124 @@
+//! GC: remove what belongs to no container that the runtime still has.
+//!
+//! The runtime says which (container, interface) pairs are valid; it knows only the primary's interface. They
+//! are mapped to containers: records of others are undone. Then every network's plugins are told what is
+//! valid, all attachments of valid containers included, so that they free what no record knows of.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cni::chain::{self, ValidAttachment};
+use cni::skel::Request;
+use cni::{CniError, Code, ContainerId, NetworkList, NetworkName};
+use store::lock::Lock;
+use store::network::{Outcome, RenderedNetwork};
+use store::record::Record;
+
+use crate::call::{Call, store_error};
+use crate::{del, networks};
+
+/// Collects what is left over. Goes on after an error and reports all of them.
+pub(crate) fn gc(call: &Call, request: &Request) -> Result<(), CniError> {
+    let valid = valid_attachments(request)?;
+    let dir = &call.settings.directory;
+    // No ADD may be half-way while plugins are told what is valid.
+    let _alone = Lock::against_attachments(dir, call.settings.lock_wait).map_err(|error| store_error(&error))?;
+    let mut errors = Vec::new();
+    let containers: BTreeSet<&ContainerId> = valid.iter().map(|attachment| &attachment.container_id).collect();
+    let mut known = Vec::new();
+    for key in Record::list(dir).map_err(|error| store_error(&error))? {
+        if containers.contains(&key.container_id) {
+            match Record::read(dir, &key) {
+                Ok(record) => known.extend(record),
+                Err(error) => errors.push(store_error(&error)),
+            }
+        } else {
+            errors.extend(undo_stale(call, &key).err());
+        }
+    }
+    // A record that cannot be read may be of a valid container: telling plugins less than everything that is
+    // valid would free addresses that are in use.
+    if errors.is_empty() {
+        errors.extend(pass_on(call, &valid, &known));
+    }
+    let Some(first) = errors.first() else { return Ok(()) };
+    let all: Vec<_> = errors.iter().map(ToString::to_string).collect();
+    Err(CniError { code: first.code, msg: all.join("; "), details: String::new() })
+}
+
+fn valid_attachments(request: &Request) -> Result<Vec<ValidAttachment>, CniError> {
+    let key = ["cni.dev/valid-attachments", "cni.dev/attachments"];
+    let Some(json) = key.into_iter().find_map(|key| request.config.get(key)) else {
+        // Without the list everything would be stale.
+        let msg = format!("GC without {:?}: the runtime has to say which attachments are valid", key[0]);
+        return Err(CniError::new(Code::INVALID_CONFIG, msg));
+    };
+    serde_json::from_value(json.clone()).map_err(|error| {
+        CniError::new(Code::INVALID_CONFIG, format!("{:?} cannot be read: {error}", key[0]))
+    })
+}
+
+fn undo_stale(call: &Call, key: &store::record::RecordKey) -> Result<(), CniError> {
+    let dir = &call.settings.directory;
+    let lock = Lock::of_container(dir, &key.container_id, call.settings.lock_wait);
+    let lock = lock.map_err(|error| store_error(&error))?;
+    let Some(record) = Record::read(dir, key).map_err(|error| store_error(&error))? else { return Ok(()) };
+    call.log.info("undoing a container that the runtime no longer has", &[("container", &key.container_id)]);
+    let netns = record.netns_for_undo();
+    del::undo_record(call, record, netns, &call.exec)?;
+    lock.remove();
+    Ok(())
+}
+
+/// Tells each network's plugins what is valid, once per name.
+///
+/// A valid container without a record was attached by somebody else (before Braid was installed, or by
+/// Multus): which interfaces it has on secondary networks is not known, so only the primary, whose pairs come
+/// from the runtime, is collected then.
+fn pass_on(call: &Call, valid: &[ValidAttachment], known: &[Record]) -> Vec<CniError> {
+    let recorded: BTreeSet<&ContainerId> = known.iter().map(|record| &record.container_id).collect();
+    let all_known = valid.iter().all(|attachment| recorded.contains(&attachment.container_id));
+    let primary = networks::primary(&call.settings);
+    let mut lists: BTreeMap<NetworkName, NetworkList> = BTreeMap::new();
+    if all_known {
+        lists.extend(rendered(call).into_iter().map(|list| (list.name.clone(), list)));
+        let recorded = known.iter().flat_map(|record| &record.attachments);
+        lists.extend(recorded.map(|attachment| (attachment.list.name.clone(), attachment.list.clone())));
+    } else {
+        call.log.info("containers of others are on this node: only the primary network is collected", &[]);
+    }
+    let mut errors = Vec::new();
+    match primary {
+        Ok(primary) => lists.extend(primary.into_iter().map(|wanted| (wanted.list.name.clone(), wanted.list))),
+        Err(error) => errors.push(error.to_cni_error()),
+    }
+    for (name, list) in lists {
+        let of_network = valid_on(&name, valid, known);
+        let failed = chain::gc(&call.exec, &list, &call.path, &of_network);
+        errors.extend(failed.iter().map(|error| error.to_cni_error().of(format_args!("network {name}"))));
+    }
+    errors
+}
+
+fn rendered(call: &Call) -> Vec<NetworkList> {
+    let dir = &call.settings.directory;
+    let all = RenderedNetwork::list(dir).unwrap_or_default();
+    let read = all.iter().filter_map(|network| RenderedNetwork::read(dir, network).ok().flatten());
+    read.filter_map(|network| match network.outcome {
+        Outcome::Ready { list } => Some(list),
+        _ => None,
+    })
+    .collect()
+}
+
+/// The runtime's pairs, and every recorded attachment of a network.
+fn valid_on(name: &NetworkName, valid: &[ValidAttachment], known: &[Record]) -> Vec<ValidAttachment> {
+    let recorded = known.iter().flat_map(|record| {
+        let of_network = record.attachments.iter().filter(|attachment| attachment.list.name == *name);
+        of_network.map(|attachment| ValidAttachment {
+            container_id: record.container_id.clone(),
+            ifname: attachment.if_name.clone(),
+        })
+    });
+    let all: BTreeSet<_> = recorded.chain(valid.iter().cloned()).collect();
+    all.into_iter().collect()
+}

@@ -1,0 +1,75 @@
+//! The plugin: one method per verb, each of which reads its settings and hands over.
+
+use std::cell::OnceCell;
+
+use cni::env::Target;
+use cni::skel::{Plugin, Request};
+use cni::{AddResult, CniError};
+
+use crate::call::Call;
+use crate::{add, check, del, gc, status, unfinished};
+
+/// `meta-cni` as a CNI plugin. It keeps the call that it served, so that unfinished work can be taken up after
+/// the answer is out.
+#[derive(Default)]
+pub(crate) struct MetaCni {
+    served: OnceCell<Call>,
+}
+
+impl MetaCni {
+    fn call(&self, verb: &str, target: Option<&Target>, request: &Request) -> Result<&Call, CniError> {
+        let call = Call::read(verb, target, request)?;
+        Ok(self.served.get_or_init(|| call))
+    }
+
+    /// Takes up unfinished work of earlier runs, if a call was served at all.
+    pub(crate) fn take_up_unfinished_work(&self) {
+        let Some(call) = self.served.get() else { return };
+        if let Err(error) = unfinished::take_up(call) {
+            call.log.warn("could not look for unfinished work", &[("error", &cni::error::chain_text(&error))]);
+        }
+    }
+}
+
+/// A failure is told to the runtime; the log has it too, for whoever looks there first.
+fn logged<T>(call: &Call, outcome: Result<T, CniError>) -> Result<T, CniError> {
+    if let Err(error) = &outcome {
+        call.log.error("failed", &[("code", &error.code), ("error", error)]);
+    }
+    outcome
+}
+
+impl Plugin for MetaCni {
+    fn about(&self) -> String {
+        format!(
+            "Braid's meta-cni {}: attaches a pod to several networks. A container runtime calls it; \
+             `meta-cni --help` tells what it does by hand.",
+            env!("CARGO_PKG_VERSION")
+        )
+    }
+
+    fn add(&self, target: &Target, request: &Request) -> Result<AddResult, CniError> {
+        let call = self.call("ADD", Some(target), request)?;
+        logged(call, add::add(call, target))
+    }
+
+    fn del(&self, target: &Target, request: &Request) -> Result<(), CniError> {
+        let call = self.call("DEL", Some(target), request)?;
+        logged(call, del::del(call, target))
+    }
+
+    fn check(&self, target: &Target, request: &Request) -> Result<(), CniError> {
+        let call = self.call("CHECK", Some(target), request)?;
+        logged(call, check::check(call, target))
+    }
+
+    fn gc(&self, request: &Request) -> Result<(), CniError> {
+        let call = self.call("GC", None, request)?;
+        logged(call, gc::gc(call, request))
+    }
+
+    fn status(&self, request: &Request) -> Result<(), CniError> {
+        let call = self.call("STATUS", None, request)?;
+        logged(call, status::status(call))
+    }
+}

@@ -1,0 +1,109 @@
+//! Unfinished work of earlier runs: DELs that failed, ADDs that were killed, records that the operator has
+//! marked. Later runs take it up after their own work, a little at a time; `meta-cni gc` does it at once.
+
+use std::time::{Duration, Instant};
+
+use cni::CniError;
+use cni::exec::ProcessExec;
+use store::StoreError;
+use store::lock::Lock;
+use store::record::{self, DelFailure, Record, RecordKey, now_ms};
+
+use crate::call::{Call, store_error};
+use crate::del;
+
+/// A run takes up no more once this much time has passed: pods wait for it.
+const BOUND: Duration = Duration::from_secs(2);
+/// A delegate that hangs must not hold the run that takes its work up for long.
+const DELEGATE_BOUND: Duration = Duration::from_secs(10);
+
+/// What became of one piece of work.
+pub(crate) enum Taken {
+    /// Undone.
+    Done,
+    /// Nothing to do after all.
+    AtRest,
+    /// Somebody else is at it.
+    Busy,
+    /// Still not possible.
+    Failed(CniError),
+}
+
+/// Takes up what is due, within the bound, unless another process does so already.
+pub(crate) fn take_up(call: &Call) -> Result<(), StoreError> {
+    let dir = &call.settings.directory;
+    let keys = record::unfinished(dir)?;
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let Some(_only) = Lock::of_unfinished_work(dir)? else { return Ok(()) };
+    let begun = Instant::now();
+    let exec = ProcessExec { timeout: DELEGATE_BOUND.min(call.exec.timeout), ..call.exec.clone() };
+    for key in keys {
+        if begun.elapsed() > BOUND {
+            break;
+        }
+        // Failures are recorded, and logged where they are recorded.
+        take_up_one(call, &key, &exec, false)?;
+    }
+    Ok(())
+}
+
+/// Takes up one record if nobody holds it; unless it is `at_once`, only when it is due.
+pub(crate) fn take_up_one(
+    call: &Call,
+    key: &RecordKey,
+    exec: &ProcessExec,
+    at_once: bool,
+) -> Result<Taken, StoreError> {
+    let dir = &call.settings.directory;
+    let Some(lock) = Lock::of_container_if_free(dir, &key.container_id)? else { return Ok(Taken::Busy) };
+    let record = match Record::read(dir, key) {
+        Ok(Some(record)) if !record.is_at_rest() => record,
+        Ok(found) => {
+            record::remove_hint(dir, key)?;
+            if found.is_none() {
+                lock.remove();
+            }
+            return Ok(Taken::AtRest);
+        }
+        Err(error) => {
+            call.log.error("a record cannot be read", &[("error", &error)]);
+            return Ok(Taken::Failed(store_error(&error)));
+        }
+    };
+    if !at_once && record.failure.as_ref().is_some_and(|failure| !is_due(failure, now_ms())) {
+        return Ok(Taken::Busy);
+    }
+    call.log.info("taking up unfinished work", &[("container", &key.container_id)]);
+    let netns = record.netns_for_undo();
+    Ok(match del::undo_record(call, record, netns, exec) {
+        Ok(()) => {
+            lock.remove();
+            Taken::Done
+        }
+        Err(error) => Taken::Failed(error),
+    })
+}
+
+/// The second attempt is due at once, later ones after 1, 3, 7 … seconds, at most five minutes.
+fn is_due(failure: &DelFailure, now_ms: u64) -> bool {
+    let seconds = (1_u64 << failure.attempts.saturating_sub(1).min(9)) - 1;
+    // A clock that was set back must not put the attempt off for ever.
+    now_ms < failure.last_ms || now_ms - failure.last_ms >= seconds.min(300) * 1000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_become_rarer() {
+        for (attempts, seconds) in [(1, 0), (2, 1), (3, 3), (4, 7), (9, 255), (10, 300), (40, 300)] {
+            let failure = DelFailure { since_ms: 0, last_ms: 1_000_000, attempts, message: String::new() };
+            assert!(is_due(&failure, 1_000_000 + seconds * 1000), "{attempts}");
+            assert!(seconds == 0 || !is_due(&failure, 1_000_000 + seconds * 1000 - 1), "{attempts}");
+            assert!(is_due(&failure, 5), "a clock that was set back");
+        }
+    }
+}
