@@ -41,7 +41,8 @@ impl Call {
             log.info("a setting is passed over", &[("setting", &setting)]);
         }
         let exec = ProcessExec { timeout: settings.delegate_timeout, ..ProcessExec::default() };
-        let dirs = std::iter::once(settings.bin_dir.as_path()).chain(request.path.iter().map(PathBuf::as_path));
+        let dirs =
+            std::iter::once(settings.bin_dir.as_path()).chain(request.path.iter().map(PathBuf::as_path));
         let path = search_path(dirs);
         Ok(Self { runtime: runtime_config(request)?, settings, log, exec, path })
     }

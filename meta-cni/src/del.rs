@@ -86,7 +86,8 @@ fn text(failures: &[Undone]) -> String {
 fn verdict(record: &Record, failures: &[Undone], grace: Duration) -> Option<CniError> {
     let first = failures.first()?;
     let since = record.failure.as_ref().map_or(0, |failure| now_ms().saturating_sub(failure.since_ms));
-    let over = Duration::from_millis(since) >= grace && record.failure.as_ref().is_some_and(|f| f.attempts > 1);
+    let over =
+        Duration::from_millis(since) >= grace && record.failure.as_ref().is_some_and(|f| f.attempts > 1);
     if over && failures.iter().all(|failure| failure.gone) {
         return None;
     }

@@ -21,9 +21,11 @@ pub(crate) fn gc(call: &Call, request: &Request) -> Result<(), CniError> {
     let valid = valid_attachments(request)?;
     let dir = &call.settings.directory;
     // No ADD may be half-way while plugins are told what is valid.
-    let _alone = Lock::against_attachments(dir, call.settings.lock_wait).map_err(|error| store_error(&error))?;
+    let _alone =
+        Lock::against_attachments(dir, call.settings.lock_wait).map_err(|error| store_error(&error))?;
     let mut errors = Vec::new();
-    let containers: BTreeSet<&ContainerId> = valid.iter().map(|attachment| &attachment.container_id).collect();
+    let containers: BTreeSet<&ContainerId> =
+        valid.iter().map(|attachment| &attachment.container_id).collect();
     let mut known = Vec::new();
     for key in Record::list(dir).map_err(|error| store_error(&error))? {
         if containers.contains(&key.container_id) {
@@ -52,9 +54,8 @@ fn valid_attachments(request: &Request) -> Result<Vec<ValidAttachment>, CniError
         let msg = format!("GC without {:?}: the runtime has to say which attachments are valid", key[0]);
         return Err(CniError::new(Code::INVALID_CONFIG, msg));
     };
-    serde_json::from_value(json.clone()).map_err(|error| {
-        CniError::new(Code::INVALID_CONFIG, format!("{:?} cannot be read: {error}", key[0]))
-    })
+    serde_json::from_value(json.clone())
+        .map_err(|error| CniError::new(Code::INVALID_CONFIG, format!("{:?} cannot be read: {error}", key[0])))
 }
 
 fn undo_stale(call: &Call, key: &store::record::RecordKey) -> Result<(), CniError> {
@@ -88,7 +89,9 @@ fn pass_on(call: &Call, valid: &[ValidAttachment], known: &[Record]) -> Vec<CniE
     }
     let mut errors = Vec::new();
     match primary {
-        Ok(primary) => lists.extend(primary.into_iter().map(|wanted| (wanted.list.name.clone(), wanted.list))),
+        Ok(primary) => {
+            lists.extend(primary.into_iter().map(|wanted| (wanted.list.name.clone(), wanted.list)))
+        }
         Err(error) => errors.push(error.to_cni_error()),
     }
     for (name, list) in lists {

@@ -8,18 +8,20 @@
 //! - every address carries the index of its interface, within the merged list;
 //! - no two interfaces have one name; an interface in the pod wins over one on the host, then the first wins;
 //! - an address of an interface that was left out is left out too.
+//!
+//! Results are settled first ([`AddResult::settled`]): plugins are not to be taken at their word.
 
 use std::collections::HashMap;
 use std::path::Path;
 
 use cni::AddResult;
-use cni::result::{Interface, IpConfig};
+use cni::result::IpConfig;
 use store::record::AttachmentRecord;
 
 /// Merges the results of attachments, primary first. Attachments without a result add nothing.
 pub(crate) fn merge(attachments: &[AttachmentRecord], netns: Option<&Path>) -> AddResult {
     let results: Vec<AddResult> =
-        attachments.iter().filter_map(|attachment| complete(attachment, netns)).collect();
+        attachments.iter().filter_map(|attachment| settled(attachment, netns)).collect();
     let mut merged = results.first().cloned().unwrap_or_default();
     let places = places(&results);
     merged.interfaces = Vec::new();
@@ -67,33 +69,8 @@ fn places(results: &[AddResult]) -> Vec<(usize, usize)> {
         .collect()
 }
 
-/// A result in which the pod's interface is named and every address belongs to an interface.
-///
-/// Old results (0.2.0) have no interfaces at all, and some plugins (calico) list only the host's end: the
-/// attachment's own interface is added then. An address whose index leads nowhere counts as one without.
-fn complete(attachment: &AttachmentRecord, netns: Option<&Path>) -> Option<AddResult> {
-    let mut result = attachment.result.clone()?;
-    let without = |ip: &IpConfig, count: usize| ip.interface.is_none_or(|index| index >= count);
-    let count = result.interfaces.len();
-    let orphans = result.ips.iter().any(|ip| without(ip, count));
-    let own = own_interface(&result, attachment);
-    if own.is_none() && (orphans || !result.interfaces.iter().any(Interface::is_in_pod)) {
-        let sandbox = netns.map(|path| path.display().to_string()).unwrap_or_default();
-        let name = attachment.if_name.to_string();
-        result.interfaces.push(Interface { name, sandbox, ..Interface::default() });
-    }
-    let own = own.unwrap_or(result.interfaces.len().saturating_sub(1));
-    for ip in &mut result.ips {
-        if without(ip, count) {
-            ip.interface = Some(own);
-        }
-    }
-    Some(result)
-}
-
-/// The index of the interface that the attachment was asked to make.
-fn own_interface(result: &AddResult, attachment: &AttachmentRecord) -> Option<usize> {
-    result.interfaces.iter().position(|i| i.is_in_pod() && i.name == attachment.if_name.as_str())
+fn settled(attachment: &AttachmentRecord, netns: Option<&Path>) -> Option<AddResult> {
+    Some(attachment.result.as_ref()?.settled(&attachment.if_name, netns))
 }
 
 #[cfg(test)]

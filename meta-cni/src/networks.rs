@@ -22,19 +22,29 @@ pub(crate) enum NetworkError {
     Absent { network: NetworkRef, path: PathBuf, hint: &'static str },
     #[error("network {network} cannot be used: {reason} (from {origin})")]
     Refused { network: NetworkRef, reason: String, origin: String },
-    #[error("network {network} has no configuration of its own, and {dir} holds none with \"name\": {name:?}")]
+    #[error(
+        "network {network} has no configuration of its own, and {dir} holds none with \"name\": {name:?}"
+    )]
     NotOnNode { network: NetworkRef, dir: PathBuf, name: NetworkName },
     #[error("read network {network}")]
     Store { network: NetworkRef, source: StoreError },
     #[error("load network {network}")]
     Load { network: String, source: LoadError },
-    #[error("setting {setting} names network {name}: there is no NetworkAttachmentDefinition {network} on this node, and {dir} holds no configuration with that name")]
+    #[error(
+        "setting {setting} names network {name}: there is no NetworkAttachmentDefinition {network} on this node, and {dir} holds no configuration with that name"
+    )]
     Unknown { setting: &'static str, name: NetworkName, network: String, dir: PathBuf },
-    #[error("there is no primary network: {dir} holds no CNI configuration besides those of Braid and Multus; install the cluster's network (flannel, calico …) or set \"clusterNetwork\"")]
+    #[error(
+        "there is no primary network: {dir} holds no CNI configuration besides those of Braid and Multus; install the cluster's network (flannel, calico …) or set \"clusterNetwork\""
+    )]
     NoPrimary { dir: PathBuf },
-    #[error("the primary network {name} calls plugin {plugin}, which would call it again; set \"clusterNetwork\" to another network")]
+    #[error(
+        "the primary network {name} calls plugin {plugin}, which would call it again; set \"clusterNetwork\" to another network"
+    )]
     Recursive { name: NetworkName, plugin: String },
-    #[error("the primary network is not ready: {path}, which \"readinessindicatorfile\" names, does not exist; its agent on this node makes that file when it is up")]
+    #[error(
+        "the primary network is not ready: {path}, which \"readinessindicatorfile\" names, does not exist; its agent on this node makes that file when it is up"
+    )]
     NotReady { path: PathBuf },
     #[error("wait for a network")]
     Wait(#[from] std::io::Error),
@@ -92,12 +102,7 @@ pub(crate) fn selected(settings: &Settings, selection: Selection) -> Result<Want
     let network = selection.network.clone();
     let paths = [settings.directory.network(&network), settings.conf_dir.join("any")];
     let list = await_it(&paths, settings.network_wait, || rendered(settings, &network))?;
-    Ok(Wanted {
-        network: network.to_string(),
-        network_ref: Some(network),
-        list,
-        selection: Some(selection),
-    })
+    Ok(Wanted { network: network.to_string(), network_ref: Some(network), list, selection: Some(selection) })
 }
 
 /// A network that a setting names, with its configuration.
@@ -221,8 +226,7 @@ fn by_path(path: &Path) -> Result<NetworkList, NetworkError> {
 }
 
 fn load(path: &Path) -> Result<NetworkList, NetworkError> {
-    directory::load(path)
-        .map_err(|source| NetworkError::Load { network: path.display().to_string(), source })
+    directory::load(path).map_err(|source| NetworkError::Load { network: path.display().to_string(), source })
 }
 
 /// The first configuration of a directory by file name, those of Braid and Multus left out.

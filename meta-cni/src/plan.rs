@@ -53,17 +53,27 @@ pub(crate) struct Plan {
 pub(crate) enum PlanError {
     #[error("there is no primary network")]
     NoPrimary,
-    #[error("network {network}: interface {if_name} is taken by network {other}; ask for another name with \"interface\"")]
+    #[error(
+        "network {network}: interface {if_name} is taken by network {other}; ask for another name with \"interface\""
+    )]
     InterfaceTaken { network: String, if_name: IfName, other: String },
     #[error("network {network} would be interface number {number}, for which there is no name")]
     NoInterfaceName { network: String, number: usize },
-    #[error("network {network}: \"cni-args\" cannot be given to plugin {plugin}, whose \"{place}\" is not an object")]
+    #[error(
+        "network {network}: \"cni-args\" cannot be given to plugin {plugin}, whose \"{place}\" is not an object"
+    )]
     ArgsNotAnObject { network: String, plugin: String, place: &'static str },
-    #[error("network {network}: the pod asks for {key:?}, which no plugin of the network can honour; {advice}")]
+    #[error(
+        "network {network}: the pod asks for {key:?}, which no plugin of the network can honour; {advice}"
+    )]
     NotHonoured { network: String, key: &'static str, advice: &'static str },
-    #[error("networks {first} and {second} both ask for the pod's {family} default route; only one can have it")]
+    #[error(
+        "networks {first} and {second} both ask for the pod's {family} default route; only one can have it"
+    )]
     TwoOwners { first: String, second: String, family: cni::result::Family },
-    #[error("network {network} names two gateways for the pod's {family} default route; only one can be used")]
+    #[error(
+        "network {network} names two gateways for the pod's {family} default route; only one can be used"
+    )]
     TwoGateways { network: String, family: cni::result::Family },
 }
 
@@ -137,7 +147,11 @@ fn attachment(
 }
 
 /// `cni-args` of the pod become `args.cni` of every plugin; the pod's value of a key wins (NPWG 4.1.2.1.6).
-fn merge_cni_args(network: &str, list: &mut NetworkList, given: &Map<String, Value>) -> Result<(), PlanError> {
+fn merge_cni_args(
+    network: &str,
+    list: &mut NetworkList,
+    given: &Map<String, Value>,
+) -> Result<(), PlanError> {
     if given.is_empty() {
         return Ok(());
     }

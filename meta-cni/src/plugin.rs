@@ -26,7 +26,8 @@ impl MetaCni {
     pub(crate) fn take_up_unfinished_work(&self) {
         let Some(call) = self.served.get() else { return };
         if let Err(error) = unfinished::take_up(call) {
-            call.log.warn("could not look for unfinished work", &[("error", &cni::error::chain_text(&error))]);
+            call.log
+                .warn("could not look for unfinished work", &[("error", &cni::error::chain_text(&error))]);
         }
     }
 }

@@ -40,7 +40,9 @@ pub(crate) enum PodError {
     Namespace(#[source] npwg::NameError),
     #[error("runtimeConfig[{ANNOTATIONS:?}] is not an object of texts")]
     Annotations,
-    #[error("pod {pod}: the runtime passes no annotations, and the node directory has no facts about this pod: {missing}. Braid's node role writes them within a second when it runs; see that it does on this node (kubectl -n kube-system get pods -o wide), or let the runtime pass annotations")]
+    #[error(
+        "pod {pod}: the runtime passes no annotations, and the node directory has no facts about this pod: {missing}. Braid's node role writes them within a second when it runs; see that it does on this node (kubectl -n kube-system get pods -o wide), or let the runtime pass annotations"
+    )]
     Unknown { pod: String, missing: String },
     #[error("read the facts about pod {pod}")]
     Facts { pod: String, source: StoreError },
@@ -91,12 +93,16 @@ pub(crate) fn wishes(
     };
     let named = wishes.default_network.iter().map(|selection| (npwg::DEFAULT_NETWORK, selection));
     for (annotation, selection) in named.chain(wishes.networks.iter().map(|s| (npwg::NETWORKS, s))) {
-        settings
-            .isolation
-            .permits(&namespace, &selection.network)
-            .map_err(|source| PodError::Isolation { pod: text(&pod), annotation, source })?;
+        settings.isolation.permits(&namespace, &selection.network).map_err(|source| PodError::Isolation {
+            pod: text(&pod),
+            annotation,
+            source,
+        })?;
         for key in &selection.unknown_keys {
-            log.warn("a key of an annotation has no effect", &[("network", &selection.network), ("key", key)]);
+            log.warn(
+                "a key of an annotation has no effect",
+                &[("network", &selection.network), ("key", key)],
+            );
         }
     }
     Ok(wishes)
@@ -144,7 +150,8 @@ fn from_facts(settings: &Settings, pod: &PodIdentity) -> Result<Annotations, Pod
             }
         }))
     };
-    let found: Result<_, PodError> = store::watch::until(std::slice::from_ref(&path), settings.network_wait, look);
+    let found: Result<_, PodError> =
+        store::watch::until(std::slice::from_ref(&path), settings.network_wait, look);
     found?.ok_or_else(|| PodError::Unknown { pod: text(pod), missing })
 }
 
@@ -165,9 +172,9 @@ fn default_network(
     annotations: &Annotations,
 ) -> Result<Option<Selection>, PodError> {
     let Some(annotation) = annotations.get(npwg::DEFAULT_NETWORK) else { return Ok(None) };
-    parse_default_network(annotation, &settings.multus_namespace).map(Some).map_err(|source| {
-        PodError::Selection { pod: text(pod), annotation: npwg::DEFAULT_NETWORK, source }
-    })
+    parse_default_network(annotation, &settings.multus_namespace)
+        .map(Some)
+        .map_err(|source| PodError::Selection { pod: text(pod), annotation: npwg::DEFAULT_NETWORK, source })
 }
 
 fn networks(
@@ -176,6 +183,9 @@ fn networks(
     annotations: &Annotations,
 ) -> Result<Vec<Selection>, PodError> {
     let annotation = annotations.get(npwg::NETWORKS).map_or("", String::as_str);
-    parse_selections(annotation, namespace)
-        .map_err(|source| PodError::Selection { pod: text(pod), annotation: npwg::NETWORKS, source })
+    parse_selections(annotation, namespace).map_err(|source| PodError::Selection {
+        pod: text(pod),
+        annotation: npwg::NETWORKS,
+        source,
+    })
 }

@@ -36,7 +36,9 @@ pub(crate) enum RouteError {
     Interface { name: String, source: std::io::Error },
     #[error("read the pod's {family} routes")]
     Read { family: Family, source: std::io::Error },
-    #[error("set the pod's {family} default route to {target}; a gateway has to be in a subnet of the interface")]
+    #[error(
+        "set the pod's {family} default route to {target}; a gateway has to be in a subnet of the interface"
+    )]
     Set { family: Family, target: String, source: std::io::Error },
     #[error("take the {family} default route away from another network's interface")]
     Remove { family: Family, source: std::io::Error },
@@ -68,7 +70,7 @@ pub(crate) fn apply(
     if changes.is_empty() {
         return Ok(());
     }
-    let interfaces: Vec<Vec<String>> = attachments.iter().map(pod_interfaces).collect();
+    let interfaces: Vec<Vec<String>> = attachments.iter().map(|a| pod_interfaces(a, netns)).collect();
     netlink::apply(netns.ok_or(RouteError::NoNamespace)?, &changes, &interfaces)?;
     record(&changes, attachments);
     Ok(())
@@ -91,7 +93,8 @@ fn resolve(owners: &DefaultRoutes, attachments: &[AttachmentRecord]) -> Vec<Chan
 /// The gateway of a result's own default route of a family, if it has such a route: the route's, else that of
 /// the family's address.
 fn own_default(result: &AddResult, family: Family) -> Option<Option<IpAddr>> {
-    let route = result.routes.iter().find(|route| route.is_default() && Family::of_net(route.dst) == family)?;
+    let route =
+        result.routes.iter().find(|route| route.is_default() && Family::of_net(route.dst) == family)?;
     let of_address = || {
         let same = result.ips.iter().filter(|ip| Family::of_net(ip.address) == family);
         same.filter_map(|ip| ip.gateway).next()
@@ -99,11 +102,12 @@ fn own_default(result: &AddResult, family: Family) -> Option<Option<IpAddr>> {
     Some(route.gw.or_else(of_address))
 }
 
-/// The names of an attachment's interfaces in the pod.
-fn pod_interfaces(attachment: &AttachmentRecord) -> Vec<String> {
+/// The names of an attachment's interfaces in the pod, its own first.
+fn pod_interfaces(attachment: &AttachmentRecord, netns: Option<&Path>) -> Vec<String> {
     let own = attachment.if_name.to_string();
-    let others = attachment.result.iter().flat_map(|result| &result.interfaces);
-    let others = others.filter(|i| i.is_in_pod() && i.name != own).map(|i| i.name.clone());
+    let settled = attachment.result.as_ref().map(|result| result.settled(&attachment.if_name, netns));
+    let others = settled.into_iter().flat_map(|result| result.interfaces);
+    let others = others.filter(|i| i.is_in_pod() && i.name != own).map(|i| i.name);
     std::iter::once(own.clone()).chain(others).collect()
 }
 

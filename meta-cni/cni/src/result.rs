@@ -4,6 +4,7 @@
 //! writes any version. Fields that this library does not know survive, at every level; what a version
 //! cannot express is left out when going down (specification, section "Result types").
 
+mod settle;
 mod wire;
 
 use std::net::IpAddr;

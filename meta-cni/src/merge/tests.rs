@@ -47,7 +47,8 @@ fn bridge_like(if_name: &str, veth: &str, address: &str) -> AttachmentRecord {
 
 #[test]
 fn the_primary_comes_first_and_indices_are_moved() {
-    let result = merged(&[bridge_like("eth0", "veth1", "10.0.0.2/24"), bridge_like("net1", "veth2", "10.1.0.2/24")]);
+    let result =
+        merged(&[bridge_like("eth0", "veth1", "10.0.0.2/24"), bridge_like("net1", "veth2", "10.1.0.2/24")]);
     assert_eq!(names(&result), ["br0", "veth1", "eth0", "veth2", "net1"]);
     assert_eq!(
         addresses(&result),
@@ -71,30 +72,20 @@ fn no_two_interfaces_have_one_name_and_the_pods_wins() {
 }
 
 #[test]
-fn results_without_interfaces_get_the_one_that_was_asked_for() {
+fn results_are_settled_first() {
     let old = attachment("eth0", json!({"cniVersion": "0.2.0", "ip4": {"ip": "10.0.0.2/24"}}));
-    let second = attachment("net1", json!({"cniVersion": "0.2.0", "ip4": {"ip": "10.1.0.2/24"}}));
-    let result = merged(&[old, second]);
-    assert_eq!(names(&result), ["eth0", "net1"]);
-    assert_eq!(result.interfaces[1].sandbox, NETNS);
-    assert_eq!(addresses(&result)[1], ("10.1.0.2/24".to_owned(), "net1".to_owned()));
-}
-
-#[test]
-fn a_result_with_only_the_hosts_end_keeps_its_address_for_the_pod() {
-    let calico = attachment("eth0", json!({"interfaces": [{"name": "cali1"}], "ips": [{"address": "10.0.0.2/32"}]}));
-    let result = merged(&[calico]);
-    assert_eq!(names(&result), ["cali1", "eth0"]);
-    assert_eq!(addresses(&result), [("10.0.0.2/32".to_owned(), "eth0".to_owned())]);
-}
-
-#[test]
-fn an_index_out_of_range_counts_as_none() {
-    let odd = attachment(
+    let aws = attachment(
         "net1",
-        json!({"interfaces": [{"name": "net1", "sandbox": NETNS}], "ips": [{"address": "10.0.0.2/24", "interface": 7}]}),
+        json!({"interfaces": [{"name": "eth0", "sandbox": "0"}, {"name": "net1", "sandbox": NETNS}],
+               "ips": [{"address": "10.1.0.2/24"}]}),
     );
-    assert_eq!(addresses(&merged(&[odd])), [("10.0.0.2/24".to_owned(), "net1".to_owned())]);
+    let result = merged(&[old, aws]);
+    assert_eq!(names(&result), ["eth0", "net1"]);
+    assert_eq!(result.interfaces[0].sandbox, NETNS);
+    assert_eq!(
+        addresses(&result),
+        [("10.0.0.2/24".to_owned(), "eth0".to_owned()), ("10.1.0.2/24".to_owned(), "net1".to_owned())]
+    );
 }
 
 #[test]
@@ -129,14 +120,13 @@ proptest! {
         for ip in &result.ips {
             prop_assert!(ip.interface.is_some_and(|index| index < count), "{:?}", ip);
         }
-        // The primary's own addresses never go to another attachment's interface name.
-        let primary = complete(&attachments[0], Some(Path::new(NETNS))).unwrap();
-        for ip in &result.ips[..primary.ips.len().min(result.ips.len())] {
-            if primary.ips.iter().all(|p| p.address != ip.address) {
-                break;
-            }
-            let name = &result.interfaces[ip.interface.unwrap()].name;
-            prop_assert!(primary.interfaces.iter().any(|i| i.name == *name));
+        // No address changes its interface on the way.
+        let before: Vec<_> = attachments
+            .iter()
+            .flat_map(|attachment| addresses(&settled(attachment, Some(Path::new(NETNS))).unwrap()))
+            .collect();
+        for pair in addresses(&result) {
+            prop_assert!(before.contains(&pair), "{:?}", pair);
         }
     }
 

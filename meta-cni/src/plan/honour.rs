@@ -55,11 +55,19 @@ pub(super) fn check(network: &str, list: &NetworkList, selection: &Selection) ->
 /// The annotation's key for a capability, and what the network's author can do.
 fn words(capability: &str) -> (&'static str, &'static str) {
     match capability {
-        "ips" => ("ips", "its configuration needs an IPAM plugin that takes requests, such as host-local or static"),
+        "ips" => (
+            "ips",
+            "its configuration needs an IPAM plugin that takes requests, such as host-local or static",
+        ),
         "mac" => ("mac", "add the tuning plugin with \"capabilities\": {\"mac\": true} to its configuration"),
         "bandwidth" => ("bandwidth", "add the bandwidth plugin with \"capabilities\": {\"bandwidth\": true}"),
-        "portMappings" => ("portMappings", "add the portmap plugin with \"capabilities\": {\"portMappings\": true}"),
-        _ => ("infiniband-guid", "it needs a plugin that declares \"capabilities\": {\"infinibandGUID\": true}"),
+        "portMappings" => {
+            ("portMappings", "add the portmap plugin with \"capabilities\": {\"portMappings\": true}")
+        }
+        _ => (
+            "infiniband-guid",
+            "it needs a plugin that declares \"capabilities\": {\"infinibandGUID\": true}",
+        ),
     }
 }
 

@@ -51,7 +51,8 @@ fn error(wanted: Vec<Wanted>) -> String {
 fn interfaces_are_numbered_by_their_place_in_the_whole_list() {
     let named = with(network("b", bridge()), json!({"interface": "data"}));
     let plan =
-        plan_of(vec![network("primary", bridge()), network("a", bridge()), named, network("a", bridge())]).unwrap();
+        plan_of(vec![network("primary", bridge()), network("a", bridge()), named, network("a", bridge())])
+            .unwrap();
     let names: Vec<_> = plan.attachments.iter().map(|a| a.if_name.as_str()).collect();
     assert_eq!(names, ["eth0", "net1", "data", "net3"]);
 }
@@ -90,7 +91,8 @@ fn addresses_go_to_plugins_as_capability_and_as_arguments() {
 
 #[test]
 fn arguments_of_the_pod_win_over_those_of_the_network_in_every_plugin() {
-    let list = json!({"plugins": [{"type": "x", "args": {"cni": {"a": 1, "b": 1}, "other": 2}}, {"type": "y"}]});
+    let list =
+        json!({"plugins": [{"type": "x", "args": {"cni": {"a": 1, "b": 1}, "other": 2}}, {"type": "y"}]});
     let asks = json!({"cni-args": {"b": 2, "c": [3]}});
     let plan = plan_of(vec![network("primary", bridge()), with(network("a", list), asks)]).unwrap();
     let plugins = &plan.attachments[1].list.plugins;
@@ -129,7 +131,8 @@ fn a_request_that_no_plugin_can_honour_is_refused() {
 
 #[test]
 fn a_request_that_some_plugin_honours_or_may_honour_is_passed_on() {
-    let capability = json!({"plugins": [{"type": "bridge"}, {"type": "tuning", "capabilities": {"ips": true}}]});
+    let capability =
+        json!({"plugins": [{"type": "bridge"}, {"type": "tuning", "capabilities": {"ips": true}}]});
     let foreign = json!({"plugins": [{"type": "ovn-k8s-cni-overlay"}]});
     let whereabouts = json!({"plugins": [{"type": "ipvlan", "ipam": {"type": "whereabouts"}}]});
     for (list, asks) in [

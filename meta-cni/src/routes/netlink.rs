@@ -98,11 +98,17 @@ impl Kernel {
         }
         let before = self.default_routes(family).map_err(|source| RouteError::Read { family, source })?;
         let wanted = route(family, owner, change.gateway);
-        if !before.iter().any(|present| outgoing(present) == Some(owner) && gateway(present) == change.gateway) {
+        if !before
+            .iter()
+            .any(|present| outgoing(present) == Some(owner) && gateway(present) == change.gateway)
+        {
             let replaced = before.iter().find(|present| priority(present) == 0 && present.header.tos == 0);
             let target = target(change.gateway, &own);
-            self.put(wanted.clone(), NLM_F_REPLACE)
-                .map_err(|source| RouteError::Set { family, target, source })?;
+            self.put(wanted.clone(), NLM_F_REPLACE).map_err(|source| RouteError::Set {
+                family,
+                target,
+                source,
+            })?;
             undo.push(Step::Added(wanted));
             undo.extend(replaced.filter(|_| family == Family::Ipv4).cloned().map(Step::Removed));
         }
@@ -186,7 +192,8 @@ impl Kernel {
     /// Reads one datagram; whether it was the last.
     fn read(&self, mut bytes: &[u8], take: &mut dyn FnMut(RouteNetlinkMessage)) -> io::Result<bool> {
         while !bytes.is_empty() {
-            let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes).map_err(io::Error::other)?;
+            let answer =
+                NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes).map_err(io::Error::other)?;
             let length = usize::try_from(answer.header.length).unwrap_or(usize::MAX).next_multiple_of(4);
             bytes = bytes.get(length.max(4)..).unwrap_or_default();
             if answer.header.sequence_number != self.sequence {
@@ -242,7 +249,10 @@ fn outgoing(route: &RouteMessage) -> Option<u32> {
 
 fn priority(route: &RouteMessage) -> u32 {
     let found = route.attributes.iter();
-    found.filter_map(|a| if let RouteAttribute::Priority(p) = a { Some(*p) } else { None }).next().unwrap_or(0)
+    found
+        .filter_map(|a| if let RouteAttribute::Priority(p) = a { Some(*p) } else { None })
+        .next()
+        .unwrap_or(0)
 }
 
 fn table(route: &RouteMessage) -> u32 {

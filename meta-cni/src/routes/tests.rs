@@ -34,7 +34,11 @@ fn pod() -> Vec<AttachmentRecord> {
 
 fn gateways(attachment: &AttachmentRecord) -> Vec<String> {
     let routes = &attachment.result.as_ref().unwrap().routes;
-    routes.iter().filter(|r| r.is_default()).map(|r| r.gw.map_or("-".to_owned(), |gw| gw.to_string())).collect()
+    routes
+        .iter()
+        .filter(|r| r.is_default())
+        .map(|r| r.gw.map_or("-".to_owned(), |gw| gw.to_string()))
+        .collect()
 }
 
 #[test]

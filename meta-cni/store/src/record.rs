@@ -182,9 +182,9 @@ impl Record {
 /// The first look after a boot reads every record, since the hints are gone then. A hint may be out of date:
 /// whoever follows it takes the container's lock and reads the record.
 pub fn unfinished(dir: &NodeDirectory) -> Result<Vec<RecordKey>, StoreError> {
-    let looked = dir.unfinished_looked();
+    let note = dir.unfinished_looked();
     let boot = crate::boot::boot_id();
-    if std::fs::read_to_string(&looked).is_ok_and(|noted| noted == boot) {
+    if std::fs::read_to_string(&note).is_ok_and(|noted| noted == boot) {
         return hints(dir);
     }
     for key in Record::list(dir)? {
@@ -193,7 +193,7 @@ pub fn unfinished(dir: &NodeDirectory) -> Result<Vec<RecordKey>, StoreError> {
         }
     }
     // Noted last: if this process is killed before, the next one looks again.
-    atomic::write(&looked, boot.as_bytes())?;
+    atomic::write(&note, boot.as_bytes())?;
     hints(dir)
 }
 

@@ -4,6 +4,7 @@
 //! complete, and names are `namespace/name`.
 
 use std::net::IpAddr;
+use std::path::Path;
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
@@ -55,56 +56,42 @@ pub fn to_annotation(statuses: &[NetworkStatus]) -> String {
 }
 
 /// What one attachment gave to the pod: an entry for each of its interfaces in the pod, in the order of the
-/// result; one entry with the interface name that was asked for when the result tells of none.
+/// result, with the addresses that are on it. There is always one, whatever the plugin says
+/// ([`AddResult::settled`]).
 ///
-/// `name` is the network's, `if_name` the interface name that its plugins were given, `primary` whether it is
-/// the pod's primary network. An address belongs to the interface of its index. One without an index (or with
-/// one that leads nowhere) belongs to the interface `if_name`, else to the last one. Addresses of interfaces
-/// on the host are left out. `default` is the primary network's interface with the first address that has a
-/// gateway, else its first one.
-pub fn statuses(name: &str, result: &AddResult, if_name: &IfName, primary: bool) -> Vec<NetworkStatus> {
+/// `name` is the network's, `if_name` the interface name that its plugins were given, `netns` the pod's
+/// namespace, `primary` whether it is the pod's primary network. `default` is the primary network's interface
+/// with the first address that has a gateway, else the one that was asked for, else the first.
+pub fn statuses(
+    name: &str,
+    result: &AddResult,
+    if_name: &IfName,
+    netns: Option<&Path>,
+    primary: bool,
+) -> Vec<NetworkStatus> {
+    let result = result.settled(if_name, netns);
     let common = NetworkStatus {
         name: name.to_owned(),
-        dns: dns(result),
-        gateway: gateways(result),
+        dns: dns(&result),
+        gateway: gateways(&result),
         ..Default::default()
     };
-    let in_pod: Vec<(usize, &Interface)> =
-        result.interfaces.iter().enumerate().filter(|(_, interface)| interface.is_in_pod()).collect();
-    let Some(&(first, _)) = in_pod.first() else {
-        let ips = result.ips.iter().map(bare).collect();
-        return vec![NetworkStatus { interface: if_name.to_string(), ips, default: primary, ..common }];
-    };
-    let owners: Vec<Option<usize>> =
-        result.ips.iter().map(|ip| owner(ip, result, &in_pod, if_name)).collect();
-    let owned = || result.ips.iter().zip(&owners);
-    let through_gateway = owned().find_map(|(ip, owner)| ip.gateway.and(*owner));
-    let default = through_gateway.unwrap_or(first);
+    let in_pod = |index: &usize| result.interfaces.get(*index).is_some_and(Interface::is_in_pod);
+    let through_gateway = result.ips.iter().filter(|ip| ip.gateway.is_some()).filter_map(|ip| ip.interface);
+    let default = through_gateway
+        .into_iter()
+        .find(in_pod)
+        .or_else(|| result.interfaces.iter().position(|i| i.is_in_pod() && i.name == if_name.as_str()))
+        .or_else(|| result.interfaces.iter().position(Interface::is_in_pod));
     let status = |(index, interface): (usize, &Interface)| NetworkStatus {
         interface: interface.name.clone(),
-        ips: owned().filter(|(_, owner)| **owner == Some(index)).map(|(ip, _)| bare(ip)).collect(),
+        ips: result.ips.iter().filter(|ip| ip.interface == Some(index)).map(bare).collect(),
         mac: interface.mac.clone(),
         mtu: interface.mtu.filter(|&mtu| mtu != 0),
-        default: primary && index == default,
+        default: primary && default == Some(index),
         ..common.clone()
     };
-    in_pod.iter().copied().map(status).collect()
-}
-
-/// The index of the interface in the pod that an address belongs to, if there is one.
-fn owner(
-    ip: &IpConfig,
-    result: &AddResult,
-    in_pod: &[(usize, &Interface)],
-    if_name: &IfName,
-) -> Option<usize> {
-    if let Some(index) = ip.interface
-        && let Some(interface) = result.interfaces.get(index)
-    {
-        return interface.is_in_pod().then_some(index);
-    }
-    let named = in_pod.iter().find(|(_, interface)| interface.name == if_name.as_str());
-    named.or(in_pod.last()).map(|&(index, _)| index)
+    result.interfaces.iter().enumerate().filter(|(_, interface)| interface.is_in_pod()).map(status).collect()
 }
 
 /// As Go writes it: an IPv4 address in IPv6 clothes is an IPv4 address.

@@ -9,7 +9,7 @@ fn result(json: Value) -> AddResult {
 }
 
 fn of(json: Value, primary: bool) -> Value {
-    let list = statuses("ns/net", &result(json), &IfName::parse("net1").unwrap(), primary);
+    let list = statuses("ns/net", &result(json), &IfName::parse("net1").unwrap(), None, primary);
     serde_json::to_value(list).unwrap()
 }
 
@@ -74,8 +74,12 @@ fn addresses_go_to_the_interface_of_their_index() {
     ]);
     let named = of(json!({"interfaces": three("net1", "x"), "ips": ips}), false);
     assert_eq!(addresses_of(&named), [json!(["10.0.0.2", "10.0.0.4", "10.0.0.5"]), json!(["10.0.0.3"])]);
-    let last = of(json!({"interfaces": three("x", "y"), "ips": ips}), false);
-    assert_eq!(addresses_of(&last), [json!(["10.0.0.2"]), json!(["10.0.0.3", "10.0.0.4", "10.0.0.5"])]);
+    let others = of(json!({"interfaces": three("x", "y"), "ips": ips}), false);
+    assert_eq!(
+        addresses_of(&others),
+        [json!(["10.0.0.2"]), json!(["10.0.0.3"]), json!(["10.0.0.4", "10.0.0.5"])],
+        "those without an index are the interface's that was asked for"
+    );
 }
 
 #[test]
@@ -180,14 +184,14 @@ fn any_result() -> impl Strategy<Value = AddResult> {
 proptest! {
     #[test]
     fn annotations_round_trip(name in "\\PC{0,12}", result in any_result(), primary in any::<bool>()) {
-        let list = statuses(&name, &result, &IfName::parse("net1").unwrap(), primary);
+        let list = statuses(&name, &result, &IfName::parse("net1").unwrap(), None, primary);
         let text = to_annotation(&list);
         prop_assert_eq!(serde_json::from_str::<Vec<NetworkStatus>>(&text).unwrap(), list);
     }
 
     #[test]
     fn every_address_in_the_pod_is_told_once_and_one_entry_is_default(result in any_result()) {
-        let list = statuses("ns/net", &result, &IfName::parse("net1").unwrap(), true);
+        let list = statuses("ns/net", &result, &IfName::parse("net1").unwrap(), None, true);
         prop_assert_eq!(list.iter().filter(|status| status.default).count(), 1);
         let in_pod = result.interfaces.iter().any(Interface::is_in_pod);
         let on_host = |ip: &&IpConfig| {
