@@ -30,11 +30,11 @@ impl Call {
     pub(crate) fn read(verb: &str, target: Option<&Target>, request: &Request) -> Result<Self, CniError> {
         let settings = Settings::parse(&request.config)
             .map_err(|error| CniError::from_chain(Code::INVALID_CONFIG, &error))?;
-        let mut log = Log::new(settings.log.clone()).about("verb", verb);
+        let mut log = Log::new(settings.log.clone()).about("verb", &verb);
         if let Some(target) = target {
             log = log.about("container", &target.container_id);
             if let Some(pod) = crate::pod::identity(&target.args) {
-                log = log.about("pod", format!("{}/{}", pod.namespace, pod.name));
+                log = log.about("pod", &format!("{}/{}", pod.namespace, pod.name));
             }
         }
         for setting in &settings.passed_over {

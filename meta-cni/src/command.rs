@@ -77,7 +77,7 @@ fn call(options: &[&str]) -> Result<Call, String> {
     let settings = Settings::parse(&config).map_err(|error| error.to_string())?;
     Ok(Call {
         runtime: Map::new(),
-        log: Log::new(settings.log.clone()).about("verb", "gc by hand"),
+        log: Log::new(settings.log.clone()).about("verb", &"gc by hand"),
         exec: ProcessExec { timeout: settings.delegate_timeout, ..ProcessExec::default() },
         path: search_path([settings.bin_dir.as_path()]),
         settings,

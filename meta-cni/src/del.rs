@@ -50,13 +50,11 @@ pub(crate) fn undo_record(
     for failure in &failures {
         call.log.warn("could not undo", &[("error", &failure.error), ("container", &container_id)]);
     }
-    match verdict(&record, &failures, call.settings.missing_plugin_grace) {
-        Some(error) => Err(error),
-        None => {
-            call.log.info("detached", &[("container", &container_id), ("left", &record.attachments.len())]);
-            Ok(())
-        }
+    if let Some(error) = verdict(&record, &failures, call.settings.missing_plugin_grace) {
+        return Err(error);
     }
+    call.log.info("detached", &[("container", &container_id), ("left", &record.attachments.len())]);
+    Ok(())
 }
 
 /// Writes what is left to be done, or removes the record when nothing is.

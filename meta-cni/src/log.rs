@@ -23,7 +23,7 @@ impl Log {
     }
 
     /// The same log, whose lines say one thing more.
-    pub(crate) fn about(mut self, key: &str, value: impl ToString) -> Self {
+    pub(crate) fn about(mut self, key: &str, value: &dyn ToString) -> Self {
         self.about.insert(key.to_owned(), value.to_string().into());
         self
     }
@@ -144,7 +144,7 @@ mod tests {
     fn lines_are_json_with_what_the_call_is_about() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
-        let log = Log::new(settings(&path, LogLevel::Info, 1 << 20)).about("container", "c1");
+        let log = Log::new(settings(&path, LogLevel::Info, 1 << 20)).about("container", &"c1");
         log.info("attached", &[("network", &"a\nb")]);
         log.debug("too quiet", &[]);
         let text = std::fs::read_to_string(&path).unwrap();

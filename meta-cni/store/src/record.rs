@@ -203,16 +203,16 @@ fn hints(dir: &NodeDirectory) -> Result<Vec<RecordKey>, StoreError> {
 }
 
 fn make_hint(dir: &NodeDirectory, key: &RecordKey) -> Result<(), StoreError> {
-    let hints = dir.unfinished();
-    let path = hints.join(key.file_name());
-    let make = || std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path).map(drop);
-    let made = match make() {
+    let path = dir.unfinished().join(key.file_name());
+    let create =
+        || std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path).map(drop);
+    let outcome = match create() {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            atomic::make_directory(&hints).and_then(|()| make())
+            atomic::make_directory(&dir.unfinished()).and_then(|()| create())
         }
         other => other,
     };
-    made.map_err(StoreError::write(&path))
+    outcome.map_err(StoreError::write(&path))
 }
 
 /// Removes the hint at a record that has come to rest or is gone.
