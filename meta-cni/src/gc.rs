@@ -90,7 +90,9 @@ fn pass_on(call: &Call, valid: &[ValidAttachment], known: &[Record]) -> Vec<CniE
     let mut errors = Vec::new();
     match primary {
         Ok(primary) => {
-            lists.extend(primary.into_iter().map(|wanted| (wanted.list.name.clone(), wanted.list)))
+            for wanted in primary {
+                lists.insert(wanted.list.name.clone(), wanted.list);
+            }
         }
         Err(error) => errors.push(error.to_cni_error()),
     }

@@ -83,23 +83,26 @@ fn resolve(owners: &DefaultRoutes, attachments: &[AttachmentRecord]) -> Vec<Chan
         Owner::Through(owner, gateway) => Some(Change { family, owner: *owner, gateway: Some(*gateway) }),
         Owner::FirstWithOne(candidates) => candidates.iter().find_map(|&owner| {
             let result = attachments.get(owner)?.result.as_ref()?;
-            let gateway = own_default(result, family)?;
+            let OwnDefault { gateway } = own_default(result, family)?;
             Some(Change { family, owner, gateway })
         }),
     };
     Family::BOTH.into_iter().filter_map(change).collect()
 }
 
-/// The gateway of a result's own default route of a family, if it has such a route: the route's, else that of
-/// the family's address.
-fn own_default(result: &AddResult, family: Family) -> Option<Option<IpAddr>> {
+/// A default route that a network set by itself.
+#[derive(Debug, PartialEq, Eq)]
+struct OwnDefault {
+    gateway: Option<IpAddr>,
+}
+
+/// A result's own default route of a family, if it has one. Its gateway is the route's, else that of the
+/// family's first address that has one.
+fn own_default(result: &AddResult, family: Family) -> Option<OwnDefault> {
     let route =
         result.routes.iter().find(|route| route.is_default() && Family::of_net(route.dst) == family)?;
-    let of_address = || {
-        let same = result.ips.iter().filter(|ip| Family::of_net(ip.address) == family);
-        same.filter_map(|ip| ip.gateway).next()
-    };
-    Some(route.gw.or_else(of_address))
+    let mut same_family = result.ips.iter().filter(|ip| Family::of_net(ip.address) == family);
+    Some(OwnDefault { gateway: route.gw.or_else(|| same_family.find_map(|ip| ip.gateway)) })
 }
 
 /// The names of an attachment's interfaces in the pod, its own first.
@@ -121,7 +124,7 @@ fn record(changes: &[Change], attachments: &mut [AttachmentRecord]) {
                 continue;
             }
             attachment.default_route.push(change.family);
-            let has_it = own_default(result, change.family) == Some(change.gateway);
+            let has_it = own_default(result, change.family).is_some_and(|own| own.gateway == change.gateway);
             if !has_it {
                 result.remove_default_routes(change.family);
                 result.routes.push(match change.gateway {

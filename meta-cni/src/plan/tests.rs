@@ -31,7 +31,7 @@ fn with(mut network: Wanted, element: Value) -> Wanted {
     network
 }
 
-fn plan_of(wanted: Vec<Wanted>) -> Result<Plan, PlanError> {
+fn made(wanted: Vec<Wanted>) -> Result<Plan, PlanError> {
     let capabilities = json!({"portMappings": [{"hostPort": 80}], "dns": {}});
     plan(
         wanted,
@@ -44,15 +44,14 @@ fn plan_of(wanted: Vec<Wanted>) -> Result<Plan, PlanError> {
 }
 
 fn error(wanted: Vec<Wanted>) -> String {
-    plan_of(wanted).unwrap_err().to_string()
+    made(wanted).unwrap_err().to_string()
 }
 
 #[test]
 fn interfaces_are_numbered_by_their_place_in_the_whole_list() {
-    let named = with(network("b", bridge()), json!({"interface": "data"}));
-    let plan =
-        plan_of(vec![network("primary", bridge()), network("a", bridge()), named, network("a", bridge())])
-            .unwrap();
+    let data = with(network("b", bridge()), json!({"interface": "data"}));
+    let plan = made(vec![network("primary", bridge()), network("a", bridge()), data, network("a", bridge())])
+        .unwrap();
     let names: Vec<_> = plan.attachments.iter().map(|a| a.if_name.as_str()).collect();
     assert_eq!(names, ["eth0", "net1", "data", "net3"]);
 }
@@ -65,12 +64,12 @@ fn an_interface_is_given_once() {
         "network default/b: interface net1 is taken by network default/a; ask for another name with \"interface\""
     );
     let taken = with(network("b", bridge()), json!({"interface": "eth0"}));
-    assert!(plan_of(vec![network("primary", bridge()), taken]).is_err());
+    assert!(made(vec![network("primary", bridge()), taken]).is_err());
 }
 
 #[test]
 fn capabilities_of_the_runtime_go_to_the_primary_only() {
-    let plan = plan_of(vec![network("primary", bridge()), network("a", bridge())]).unwrap();
+    let plan = made(vec![network("primary", bridge()), network("a", bridge())]).unwrap();
     assert!(plan.attachments[0].capabilities.contains_key("portMappings"));
     assert!(plan.attachments[0].capabilities.contains_key("dns"), "those that are not known too");
     assert!(plan.attachments[1].capabilities.is_empty());
@@ -80,7 +79,7 @@ fn capabilities_of_the_runtime_go_to_the_primary_only() {
 #[test]
 fn addresses_go_to_plugins_as_capability_and_as_arguments() {
     let asks = json!({"ips": ["10.0.0.5/24", "fd00::5/64"], "mac": "02:00:00:00:00:05"});
-    let plan = plan_of(vec![network("primary", bridge()), with(network("a", bridge()), asks)]).unwrap();
+    let plan = made(vec![network("primary", bridge()), with(network("a", bridge()), asks)]).unwrap();
     let attachment = &plan.attachments[1];
     assert_eq!(attachment.capabilities["ips"], json!(["10.0.0.5/24", "fd00::5/64"]));
     assert_eq!(attachment.capabilities["mac"], "02:00:00:00:00:05");
@@ -94,7 +93,7 @@ fn arguments_of_the_pod_win_over_those_of_the_network_in_every_plugin() {
     let list =
         json!({"plugins": [{"type": "x", "args": {"cni": {"a": 1, "b": 1}, "other": 2}}, {"type": "y"}]});
     let asks = json!({"cni-args": {"b": 2, "c": [3]}});
-    let plan = plan_of(vec![network("primary", bridge()), with(network("a", list), asks)]).unwrap();
+    let plan = made(vec![network("primary", bridge()), with(network("a", list), asks)]).unwrap();
     let plugins = &plan.attachments[1].list.plugins;
     assert_eq!(plugins[0].object()["args"], json!({"cni": {"a": 1, "b": 2, "c": [3]}, "other": 2}));
     assert_eq!(plugins[1].object()["args"], json!({"cni": {"b": 2, "c": [3]}}));
@@ -141,7 +140,7 @@ fn a_request_that_some_plugin_honours_or_may_honour_is_passed_on() {
         (whereabouts, json!({"ips": ["10.0.0.5"]})),
         (json!({"plugins": [{"type": "ptp"}, {"type": "tuning"}]}), json!({"mac": "02:00:00:00:00:05"})),
     ] {
-        plan_of(vec![network("primary", bridge()), with(network("a", list), asks)]).unwrap();
+        made(vec![network("primary", bridge()), with(network("a", list), asks)]).unwrap();
     }
 }
 
@@ -150,7 +149,7 @@ fn owners(elements: &[Option<Value>]) -> Result<DefaultRoutes, PlanError> {
         let network = network(&format!("n{index}"), bridge());
         element.clone().map_or(network.clone(), |list| with(network, json!({"default-route": list})))
     });
-    plan_of(wanted.collect()).map(|plan| plan.default_routes)
+    made(wanted.collect()).map(|plan| plan.default_routes)
 }
 
 #[test]
@@ -180,5 +179,5 @@ fn two_owners_of_one_family_are_refused() {
 
 #[test]
 fn a_plan_needs_a_primary() {
-    assert!(matches!(plan_of(Vec::new()), Err(PlanError::NoPrimary)));
+    assert!(matches!(made(Vec::new()), Err(PlanError::NoPrimary)));
 }

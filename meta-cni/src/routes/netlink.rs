@@ -248,18 +248,14 @@ fn outgoing(route: &RouteMessage) -> Option<u32> {
 }
 
 fn priority(route: &RouteMessage) -> u32 {
-    let found = route.attributes.iter();
-    found
-        .filter_map(|a| if let RouteAttribute::Priority(p) = a { Some(*p) } else { None })
-        .next()
-        .unwrap_or(0)
+    let mut attributes = route.attributes.iter();
+    attributes.find_map(|a| if let RouteAttribute::Priority(p) = a { Some(*p) } else { None }).unwrap_or(0)
 }
 
 fn table(route: &RouteMessage) -> u32 {
-    let found = route.attributes.iter();
-    found
-        .filter_map(|a| if let RouteAttribute::Table(t) = a { Some(*t) } else { None })
-        .next()
+    let mut attributes = route.attributes.iter();
+    attributes
+        .find_map(|a| if let RouteAttribute::Table(t) = a { Some(*t) } else { None })
         .unwrap_or_else(|| u32::from(route.header.table))
 }
 

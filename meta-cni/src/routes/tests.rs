@@ -58,7 +58,10 @@ fn others_lose_the_default_route_of_the_owned_family_only() {
 fn an_empty_list_owns_only_families_in_which_it_has_a_default_route() {
     let pod = pod();
     let result = pod[1].result.as_ref().unwrap();
-    assert_eq!(own_default(result, Family::Ipv4), Some(Some("10.1.0.1".parse().unwrap())));
+    assert_eq!(
+        own_default(result, Family::Ipv4),
+        Some(OwnDefault { gateway: Some("10.1.0.1".parse().unwrap()) })
+    );
     assert_eq!(own_default(result, Family::Ipv6), None);
     assert_eq!(own_default(pod[2].result.as_ref().unwrap(), Family::Ipv4), None);
 }
