@@ -103,7 +103,10 @@ mod tests {
         let read: NetworkAttachmentDefinition = serde_json::from_value(nad(json!({"config": null}))).unwrap();
         assert_eq!(read.config(), "");
         for spec in [json!("x"), json!(5), json!({"config": {}}), json!({"config": 5})] {
-            assert!(serde_json::from_value::<NetworkAttachmentDefinition>(nad(spec.clone())).is_err(), "{spec}");
+            assert!(
+                serde_json::from_value::<NetworkAttachmentDefinition>(nad(spec.clone())).is_err(),
+                "{spec}"
+            );
         }
     }
 

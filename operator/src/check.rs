@@ -1,0 +1,201 @@
+//! `braid check`: what the node role and meta-cni would say of files, without changing anything.
+//!
+//! The verdicts come from the code that those run: [`render`](crate::node::render) for networks, the
+//! annotation parser for pods, the configuration and settings parsers for files of the runtime.
+
+mod pods;
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use cni::NetworkList;
+use cni::config::directory::{self, LoadError};
+use cni::error::chain_text;
+use serde_json::{Map, Value};
+use store::settings::Settings;
+
+use crate::manifests::documents::{self, Form, Object};
+use crate::manifests::{Added, Manifests};
+use crate::node::render;
+use crate::verdict::count;
+use crate::{Verdict, Wrong};
+
+/// Checks files; findings and a summary go to `out`, files that cannot be checked to `err`.
+pub fn check(files: &[PathBuf], out: &mut dyn Write, err: &mut dyn Write) -> io::Result<Verdict> {
+    let mut report = Report::new(out);
+    let mut unable = false;
+    for file in files {
+        if let Err(problem) = check_file(file, &mut report)? {
+            writeln!(err, "{}: {problem}", file.display())?;
+            unable = true;
+        }
+    }
+    report.close(files.len())?;
+    Ok(match (unable, report.errors) {
+        (true, _) => Verdict::Unable,
+        (false, 0) => Verdict::Fine,
+        (false, _) => Verdict::Wrong,
+    })
+}
+
+/// What the files are found to hold, told as it is found.
+struct Report<'a> {
+    out: &'a mut dyn Write,
+    manifests: Manifests,
+    pods: usize,
+    configurations: usize,
+    errors: usize,
+    warnings: usize,
+}
+
+impl<'a> Report<'a> {
+    fn new(out: &'a mut dyn Write) -> Self {
+        Self { out, manifests: Manifests::default(), pods: 0, configurations: 0, errors: 0, warnings: 0 }
+    }
+
+    fn error(&mut self, origin: &str, place: &str, text: &str) -> io::Result<()> {
+        self.errors += 1;
+        self.line(origin, place, "error", text)
+    }
+
+    fn warning(&mut self, origin: &str, place: &str, text: &str) -> io::Result<()> {
+        self.warnings += 1;
+        self.line(origin, place, "warning", text)
+    }
+
+    fn line(&mut self, origin: &str, place: &str, kind: &str, text: &str) -> io::Result<()> {
+        let separator = if place.is_empty() { "" } else { ": " };
+        writeln!(self.out, "{origin}: {place}{separator}{kind}: {text}")
+    }
+
+    fn close(&mut self, files: usize) -> io::Result<()> {
+        write!(
+            self.out,
+            "checked {}: {}, {}, {}",
+            count(files, "file"),
+            count(self.manifests.networks.len(), "network"),
+            count(self.pods, "pod"),
+            count(self.configurations, "CNI configuration"),
+        )?;
+        if self.manifests.others > 0 {
+            write!(self.out, ", {} of other kinds", count(self.manifests.others, "object"))?;
+        }
+        writeln!(self.out, "; {}, {}", count(self.errors, "error"), count(self.warnings, "warning"))
+    }
+}
+
+/// The inner error says why the file cannot be checked.
+fn check_file(file: &Path, report: &mut Report<'_>) -> io::Result<Result<(), String>> {
+    let text = match documents::read(file) {
+        Ok(text) => text,
+        Err(error) => return Ok(Err(chain_text(&error))),
+    };
+    let form = match file.extension().and_then(|extension| extension.to_str()) {
+        Some("yaml" | "yml") => Form::Yaml,
+        Some("json") if is_manifest(&text) => Form::Json,
+        Some("json" | "conf" | "conflist") => return configuration(file, &text, report),
+        _ => {
+            let kinds = "YAML (.yaml, .yml), JSON (.json) and CNI configurations (.conf, .conflist)";
+            return Ok(Err(format!("its name says nothing of what it is; checked are {kinds}")));
+        }
+    };
+    let origin = file.display().to_string();
+    for item in documents::objects(&text, form) {
+        match item {
+            Ok(object) => check_object(&origin, object, report)?,
+            Err(flaw) => report.error(&origin, &flaw.place, &flaw.reason)?,
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// Kubernetes objects in JSON say their kind, CNI configurations have none.
+fn is_manifest(text: &str) -> bool {
+    let first = serde_json::Deserializer::from_str(text).into_iter::<Map<String, Value>>().next();
+    first.is_some_and(|object| object.is_ok_and(|object| object.contains_key("kind")))
+}
+
+fn check_object(origin: &str, object: Object, report: &mut Report<'_>) -> io::Result<()> {
+    let pods = pods::examine(&object);
+    if pods.found > 0 {
+        report.pods += pods.found;
+        for text in &pods.errors {
+            report.error(origin, &pods.place, text)?;
+        }
+        for text in &pods.warnings {
+            report.warning(origin, &pods.place, text)?;
+        }
+        return Ok(());
+    }
+    let config = object.fields.get("spec").and_then(|spec| spec.get("config")).and_then(Value::as_str);
+    let hints = config.map(hints).unwrap_or_default();
+    match report.manifests.add(origin, object) {
+        Added::Network(network, None) => {
+            hints.iter().try_for_each(|hint| report.warning(origin, &network.to_string(), hint))
+        }
+        Added::Network(network, Some(reason)) => report.error(origin, &network.to_string(), &reason),
+        Added::Wrong(Wrong { place, reason, .. }) => report.error(origin, &place, &reason),
+        Added::Other => Ok(()),
+    }
+}
+
+/// What is allowed in a configuration, and seldom meant.
+fn hints(config: &str) -> Vec<&'static str> {
+    let Ok(Value::Object(object)) = serde_json::from_str(config) else { return Vec::new() };
+    let has = |key: &str| object.get(key).is_some_and(|value| !value.is_null() && value.as_str() != Some(""));
+    let hints = [
+        (
+            !has("cniVersion") && !has("cniVersions"),
+            "no \"cniVersion\" means 0.1.0: one address for each family, no CHECK; \"1.0.0\" is usual",
+        ),
+        (
+            has("type") && has("plugins"),
+            "\"type\" beside \"plugins\" means a single plugin; \"plugins\" is not read",
+        ),
+    ];
+    hints.into_iter().filter(|(holds, _)| *holds).map(|(_, hint)| hint).collect()
+}
+
+/// A configuration of the runtime, with the plugins of its subdirectory.
+fn configuration(file: &Path, text: &str, report: &mut Report<'_>) -> io::Result<Result<(), String>> {
+    let origin = file.display().to_string();
+    report.configurations += 1;
+    let list = match directory::load(file) {
+        Ok(list) => list,
+        Err(LoadError::Config { path, source }) if path == file => {
+            report.error(&origin, "", &chain_text(&source))?;
+            return Ok(Ok(()));
+        }
+        Err(error @ LoadError::Config { .. }) => {
+            report.error(&origin, "", &chain_text(&error))?;
+            return Ok(Ok(()));
+        }
+        Err(error @ LoadError::Read { .. }) => return Ok(Err(chain_text(&error))),
+    };
+    if let Err(error) = render::examine(&list) {
+        report.error(&origin, "", &chain_text(&error))?;
+    }
+    for hint in hints(text) {
+        report.warning(&origin, "", hint)?;
+    }
+    settings(&origin, &list, report)?;
+    Ok(Ok(()))
+}
+
+fn settings(origin: &str, list: &NetworkList, report: &mut Report<'_>) -> io::Result<()> {
+    let ours = list.plugins.iter().filter(|plugin| plugin.plugin().as_str() == render::OURSELVES);
+    for plugin in ours {
+        match Settings::parse(plugin.object()) {
+            Ok(settings) => {
+                for passed_over in &settings.passed_over {
+                    report.warning(origin, render::OURSELVES, &passed_over.to_string())?;
+                }
+            }
+            Err(error) => report.error(origin, render::OURSELVES, &chain_text(&error))?,
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,135 @@
+//! The network annotations of pods, and of the pod templates of workloads.
+
+use cni::error::chain_text;
+use cni::npwg::selection::Selection;
+use cni::npwg::{DEFAULT_NETWORK, NETWORKS, Namespace, parse_default_network, parse_selections};
+use serde_json::{Map, Value};
+
+use crate::manifests::documents::Object;
+use crate::manifests::namespace_of;
+use cni::config::kind_of;
+
+/// Where kinds of workloads, known and unknown, keep the metadata of their pods.
+const TEMPLATES: &[&[&str]] = &[
+    &["spec", "template", "metadata"],
+    &["template", "metadata"],
+    &["spec", "jobTemplate", "spec", "template", "metadata"],
+];
+
+/// meta-cni's own default for the namespace of a default-network annotation that names none.
+const DEFAULT_NETWORKS_NAMESPACE: &str = "kube-system";
+
+/// What is found in one object.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    /// Pods and templates of pods.
+    pub(super) found: usize,
+    /// Which object, for people.
+    pub(super) place: String,
+    pub(super) errors: Vec<String>,
+    pub(super) warnings: Vec<String>,
+}
+
+/// Looks at an object; nothing is found in one that is neither a pod nor makes pods.
+pub(super) fn examine(object: &Object) -> Findings {
+    let mut findings = Findings::default();
+    let own = object.fields.get("metadata").and_then(Value::as_object);
+    let is_pod = object.kind() == "Pod";
+    let pods: Vec<_> = match (is_pod, own) {
+        (true, Some(metadata)) => vec![(metadata, "metadata".to_owned())],
+        (true, None) => Vec::new(),
+        (false, _) => TEMPLATES.iter().filter_map(|path| template(&object.fields, path)).collect(),
+    };
+    findings.found = pods.len();
+    let empty = Map::new();
+    let own = own.unwrap_or(&empty);
+    findings.place = place(object, own);
+    if let (false, Some((_, path))) = (is_pod, pods.first()) {
+        findings.misplaced(own, object.kind(), path);
+    }
+    for (metadata, _) in &pods {
+        match namespace_of(if metadata.contains_key("namespace") { metadata } else { own }) {
+            Ok(namespace) => findings.annotations(metadata, namespace),
+            Err(reason) => findings.errors.push(reason),
+        }
+    }
+    findings
+}
+
+fn template<'a>(fields: &'a Map<String, Value>, path: &[&str]) -> Option<(&'a Map<String, Value>, String)> {
+    let (first, rest) = path.split_first()?;
+    let value = rest.iter().try_fold(fields.get(*first)?, |value, key| value.get(*key))?;
+    Some((value.as_object()?, path.join(".")))
+}
+
+fn place(object: &Object, metadata: &Map<String, Value>) -> String {
+    match (metadata.get("name").and_then(Value::as_str), namespace_of(metadata)) {
+        (Some(name), Ok(namespace)) => format!("{} {namespace}/{name}", object.kind()),
+        _ => object.place.clone(),
+    }
+}
+
+impl Findings {
+    /// Annotations of a workload are not those of its pods.
+    fn misplaced(&mut self, own: &Map<String, Value>, kind: &str, path: &str) {
+        let annotations = own.get("annotations").and_then(Value::as_object);
+        for key in [NETWORKS, DEFAULT_NETWORK] {
+            if annotations.is_some_and(|annotations| annotations.contains_key(key)) {
+                self.warnings.push(format!(
+                    "annotation {key} is on the {kind}, not on its pods, and has no effect; put it into \
+                     {path}.annotations"
+                ));
+            }
+        }
+    }
+
+    fn annotations(&mut self, metadata: &Map<String, Value>, namespace: &str) {
+        let annotations = match metadata.get("annotations") {
+            None | Some(Value::Null) => return,
+            Some(Value::Object(annotations)) => annotations,
+            Some(other) => {
+                return self.errors.push(format!("annotations is {}, not an object", kind_of(other)));
+            }
+        };
+        let namespaces = Namespace::parse(namespace)
+            .and_then(|own| Ok((own, Namespace::parse(DEFAULT_NETWORKS_NAMESPACE)?)));
+        let (own, default) = match namespaces {
+            Ok(namespaces) => namespaces,
+            Err(error) => return self.errors.push(error.to_string()),
+        };
+        if let Some(text) = self.annotation(annotations, NETWORKS) {
+            match parse_selections(text, &own) {
+                Ok(selections) => self.unknown_keys("networks", &selections),
+                Err(error) => self.errors.push(chain_text(&error)),
+            }
+        }
+        if let Some(text) = self.annotation(annotations, DEFAULT_NETWORK) {
+            match parse_default_network(text, &default) {
+                Ok(selection) => self.unknown_keys("default-network", &[selection]),
+                Err(error) => self.errors.push(chain_text(&error)),
+            }
+        }
+    }
+
+    fn annotation<'a>(&mut self, annotations: &'a Map<String, Value>, key: &str) -> Option<&'a str> {
+        match annotations.get(key)? {
+            Value::String(text) => Some(text),
+            other => {
+                let hint = "write JSON as a text, for example after \": |\"";
+                self.errors.push(format!("annotation {key} is {}, not a string; {hint}", kind_of(other)));
+                None
+            }
+        }
+    }
+
+    fn unknown_keys(&mut self, list: &str, selections: &[Selection]) {
+        for (index, selection) in selections.iter().enumerate() {
+            for key in &selection.unknown_keys {
+                let network = selection.network.to_string();
+                self.warnings.push(format!(
+                    "{list}[{index}] ({network:?}): key {key:?} is not known and has no effect"
+                ));
+            }
+        }
+    }
+}

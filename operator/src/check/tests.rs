@@ -1,0 +1,211 @@
+use super::*;
+
+/// Checks files of these names and texts; the verdict, and what was printed without the directory's name.
+fn told(files: &[(&str, &str)]) -> (Verdict, Vec<String>, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &&str| dir.path().join(name);
+    for (name, text) in files {
+        std::fs::create_dir_all(path(name).parent().unwrap()).unwrap();
+        std::fs::write(path(name), text).unwrap();
+    }
+    let paths: Vec<_> =
+        files.iter().map(|(name, _)| path(name)).filter(|path| path.parent() == Some(dir.path())).collect();
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let verdict = check(&paths, &mut out, &mut err).unwrap();
+    let text =
+        |bytes: Vec<u8>| String::from_utf8(bytes).unwrap().replace(&format!("{}/", dir.path().display()), "");
+    (verdict, text(out).lines().map(str::to_owned).collect(), text(err))
+}
+
+const NAD: &str = "apiVersion: k8s.cni.cncf.io/v1\nkind: NetworkAttachmentDefinition\nmetadata: {name: a}\n";
+
+fn nad(config: &str) -> String {
+    format!("{NAD}spec:\n  config: '{config}'\n")
+}
+
+fn pod(annotations: &str) -> String {
+    format!("kind: Pod\nmetadata: {{name: p, namespace: app, annotations: {{{annotations}}}}}\n")
+}
+
+#[test]
+fn what_is_fine_is_only_counted() {
+    let (verdict, lines, err) = told(&[
+        (
+            "a.yaml",
+            &format!(
+                "{}---\nkind: Service\n---\n{}",
+                nad(r#"{"cniVersion":"1.0.0","type":"bridge"}"#),
+                pod("k8s.v1.cni.cncf.io/networks: a")
+            ),
+        ),
+        ("b.json", r#"{"kind":"List","items":[{"kind":"Pod","metadata":{"name":"q"}}]}"#),
+        ("c.json", r#"{"cniVersion":"1.0.0","name":"n","type":"bridge"}"#),
+        (
+            "00-braid.conflist",
+            r#"{"cniVersion":"1.0.0","name":"braid","plugins":[{"type":"meta-cni","clusterNetwork":"flannel","capabilities":{"portMappings":true}}]}"#,
+        ),
+    ]);
+    assert_eq!(
+        lines,
+        [
+            "checked 4 files: 1 network, 2 pods, 2 CNI configurations, 1 object of other kinds; 0 errors, 0 warnings"
+        ]
+    );
+    assert_eq!((verdict, err.as_str()), (Verdict::Fine, ""));
+}
+
+#[test]
+fn networks_are_judged_as_the_node_role_does() {
+    for (text, finding) in [
+        (nad("{}"), "a.yaml: default/a: error: spec.config: the configuration has neither"),
+        (nad("{"), "a.yaml: default/a: error: spec.config: the configuration is not JSON"),
+        (nad(r#"{"type":"bridge"}"#), "a.yaml: default/a: warning: no \"cniVersion\" means 0.1.0"),
+        (
+            nad(r#"{"cniVersion":"1.0.0","type":"a","plugins":[]}"#),
+            "a.yaml: default/a: warning: \"type\" beside \"plugins\" means a single plugin",
+        ),
+        (format!("{NAD}---\n{NAD}"), "a.yaml: default/a: error: is defined already, in a.yaml"),
+        (
+            "kind: NetworkAttachmentDefinition\n".to_owned(),
+            "a.yaml: document at line 1: error: it has no metadata",
+        ),
+        ("a: [\n".to_owned(), "a.yaml: error: is not YAML: "),
+        ("a: 1\n".to_owned(), "a.yaml: document at line 1: error: is no Kubernetes object"),
+    ] {
+        let (verdict, lines, _) = told(&[("a.yaml", &text)]);
+        assert!(lines.len() == 2 && lines[0].starts_with(finding), "{lines:?}");
+        let expected = if finding.contains(": error: ") { Verdict::Wrong } else { Verdict::Fine };
+        assert_eq!(verdict, expected, "{finding}");
+    }
+}
+
+#[test]
+fn annotations_of_pods_are_judged_as_the_plugin_does() {
+    for (annotations, finding) in [
+        ("k8s.v1.cni.cncf.io/networks: 'a,,b'", "error: networks[1]: the element is empty"),
+        (
+            "k8s.v1.cni.cncf.io/networks: 'a@too-long-interface'",
+            "error: networks[0] (\"app/a\"): \"interface\"",
+        ),
+        ("k8s.v1.cni.cncf.io/networks: '[{\"name\":\"a\"'", "error: networks is not JSON: "),
+        (
+            "k8s.v1.cni.cncf.io/networks: [{name: a}]",
+            "error: annotation k8s.v1.cni.cncf.io/networks is an array, not",
+        ),
+        (
+            "k8s.v1.cni.cncf.io/networks: '[{\"name\":\"a\",\"gatway\":1}]'",
+            "warning: networks[0] (\"app/a\"): key \"gatway\" is not known and has no effect",
+        ),
+        ("v1.multus-cni.io/default-network: 'a,b'", "error: default-network names 2 networks"),
+    ] {
+        let (verdict, lines, _) = told(&[("a.yaml", &pod(annotations))]);
+        let expected = format!("a.yaml: Pod app/p: {finding}");
+        assert!(lines.len() == 2 && lines[0].starts_with(&expected), "{lines:?}");
+        assert_eq!(verdict == Verdict::Wrong, finding.starts_with("error"), "{finding}");
+    }
+    let (_, lines, _) = told(&[("a.yaml", "kind: Pod\nmetadata: {name: p, annotations: x}\n")]);
+    assert_eq!(lines[0], "a.yaml: Pod default/p: error: annotations is a string, not an object");
+}
+
+#[test]
+fn templates_of_workloads_are_looked_into() {
+    let bad = "{metadata: {annotations: {k8s.v1.cni.cncf.io/networks: ','}}}";
+    for (kind, body) in [
+        ("Deployment", format!("spec: {{template: {bad}}}")),
+        ("Job", format!("spec: {{template: {bad}}}")),
+        ("Rollout", format!("spec: {{template: {bad}}}")),
+        ("PodTemplate", format!("template: {bad}")),
+        ("CronJob", format!("spec: {{jobTemplate: {{spec: {{template: {bad}}}}}}}")),
+    ] {
+        let (verdict, lines, _) =
+            told(&[("a.yaml", &format!("kind: {kind}\nmetadata: {{name: w}}\n{body}\n"))]);
+        let expected = format!("a.yaml: {kind} default/w: error: networks[0]: the element is empty");
+        assert!(lines[0].starts_with(&expected), "{lines:?}");
+        assert_eq!(verdict, Verdict::Wrong);
+    }
+    let text = "kind: Deployment\nmetadata: {name: w, annotations: {k8s.v1.cni.cncf.io/networks: a}}\nspec: {template: {metadata: {}}}\n";
+    let (verdict, lines, _) = told(&[("a.yaml", text)]);
+    assert_eq!(
+        lines[0],
+        "a.yaml: Deployment default/w: warning: annotation k8s.v1.cni.cncf.io/networks is on the Deployment, not on \
+         its pods, and has no effect; put it into spec.template.metadata.annotations"
+    );
+    assert_eq!(verdict, Verdict::Fine);
+}
+
+#[test]
+fn configurations_and_settings_are_judged_as_the_plugin_does() {
+    let ours = |settings: &str| {
+        format!(r#"{{"cniVersion":"1.0.0","name":"braid","plugins":[{{"type":"meta-cni"{settings}}}]}}"#)
+    };
+    for (name, text, finding) in [
+        ("a.conf", "{".to_owned(), "a.conf: error: the configuration is not JSON"),
+        ("a.json", "{".to_owned(), "a.json: error: the configuration is not JSON"),
+        ("a.conflist", r#"{"name":"n"}"#.to_owned(), "a.conflist: error: the configuration has neither"),
+        ("a.conf", r#"{"type":"a"}"#.to_owned(), "a.conf: error: the configuration has no \"name\""),
+        (
+            "a.conf",
+            r#"{"cniVersion":"1.0.0","name":"n","type":"a","args":1}"#.to_owned(),
+            "a.conf: error: plugin \"a\": \"args\"",
+        ),
+        (
+            "a.conflist",
+            ours(r#","logLevel":"loud""#),
+            "a.conflist: meta-cni: error: setting \"logLevel\" is \"loud\"",
+        ),
+        (
+            "a.conflist",
+            ours(r#","clusterNetwork":"a","delegates":[{"name":"n","type":"a"}]"#),
+            "a.conflist: meta-cni: error: setting \"delegates\" contradicts",
+        ),
+        (
+            "a.conflist",
+            ours(r#","kubeconfig":"/x""#),
+            "a.conflist: meta-cni: warning: setting \"kubeconfig\" has no effect",
+        ),
+        (
+            "a.conflist",
+            ours(r#","fromTheFuture":1"#),
+            "a.conflist: meta-cni: warning: setting \"fromTheFuture\" is not known",
+        ),
+        (
+            "a.conflist",
+            r#"{"name":"n","plugins":[{"type":"a"}]}"#.to_owned(),
+            "a.conflist: warning: no \"cniVersion\"",
+        ),
+    ] {
+        let (verdict, lines, _) = told(&[(name, &text)]);
+        assert!(lines.len() == 2 && lines[0].starts_with(finding), "{lines:?}");
+        assert_eq!(verdict == Verdict::Wrong, finding.contains("error"), "{finding}");
+    }
+}
+
+#[test]
+fn plugins_of_the_subdirectory_belong_to_a_configuration() {
+    let list = r#"{"cniVersion":"1.0.0","name":"n","plugins":[{"type":"a"}]}"#;
+    let (verdict, lines, _) = told(&[("a.conflist", list), ("n/b.conf", "{")]);
+    assert!(
+        lines[0].starts_with("a.conflist: error: load n/b.conf: the configuration is not JSON"),
+        "{lines:?}"
+    );
+    assert_eq!(verdict, Verdict::Wrong);
+}
+
+#[test]
+fn files_that_cannot_be_checked_are_told_apart_from_wrong_ones() {
+    for (name, text) in [("a.txt", "kind: Pod\n"), ("noextension", "x"), ("a.toml", "")] {
+        let (verdict, lines, err) = told(&[(name, text), ("b.yaml", &nad("{}"))]);
+        assert_eq!(verdict, Verdict::Unable);
+        assert!(err.starts_with(&format!("{name}: its name says nothing of what it is")), "{err}");
+        assert!(lines[0].starts_with("b.yaml: default/a: error: "), "the others are checked: {lines:?}");
+    }
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let verdict = check(&["/nowhere/a.yaml".into(), "/".into()], &mut out, &mut err).unwrap();
+    assert_eq!(verdict, Verdict::Unable);
+    let err = String::from_utf8(err).unwrap();
+    assert!(
+        err.contains("/nowhere/a.yaml: cannot be read: No such file")
+            && err.contains("/: is not a regular file"),
+        "{err}"
+    );
+}

@@ -1,0 +1,182 @@
+//! Rendering: what becomes of a NetworkAttachmentDefinition on a node. Pure; files and the API server both
+//! lead here.
+//!
+//! **Names.** Plugins keep their data under the `name` of a configuration: host-local has a directory of
+//! addresses for each. Two networks of one name would hand out each other's addresses, and the names of two
+//! namespaces are chosen by people who do not know of each other. So a configuration without a name gets
+//! `<namespace>_<name>`: neither part can hold a `_`, so no two networks share it. A name that the author
+//! wrote is kept: whoever names two networks alike means it.
+//!
+//! **On the node.** Where `spec.config` is empty, the configuration is a file of the node whose `name` is
+//! the network's own, without the namespace, as the standard says.
+//!
+//! **Refused.** A configuration that no pod could be attached with is refused here, with a reason for
+//! people, and not when the first pod starts. What a plugin alone can judge is left to the plugin.
+
+use cni::config::{ConfigError, kind_of};
+use cni::error::chain_text;
+use cni::ids::{IdError, PluginType};
+use cni::npwg::{NameError, NetworkRef, RESOURCE_NAME};
+use cni::{NetworkList, NetworkName, PluginConfig};
+use crds::NetworkAttachmentDefinition;
+use serde_json::{Map, Value};
+use store::network::{Outcome, RenderedNetwork};
+
+/// The plugin that must not be a network's: ourselves.
+pub const OURSELVES: &str = "meta-cni";
+
+/// Plugins that hand `ipam` to an IPAM plugin. Others may have something of their own under that name.
+const WITH_IPAM: &[&str] =
+    &["bridge", "dummy", "host-device", "ipvlan", "macvlan", "ptp", "sriov", "tap", "vlan"];
+
+/// Why a NetworkAttachmentDefinition cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RenderError {
+    /// Neither a configuration nor none.
+    #[error("spec.config holds only blanks; leave it out if the configuration is on the node")]
+    Blank,
+    /// Not a configuration.
+    #[error("spec.config")]
+    Config(#[source] ConfigError),
+    /// A name that plugins could not use as a file name.
+    #[error(
+        "the network's name {0:?} is longer than 255 bytes, and plugins use it as a file name; give the \
+         configuration a shorter \"name\""
+    )]
+    LongName(String),
+    /// A name that is none for a configuration on the node.
+    #[error("no configuration on the node can have this network's name")]
+    Name(#[source] IdError),
+    /// A plugin that cannot work as it is configured.
+    #[error("{place}: {problem}")]
+    Plugin {
+        /// Which plugin.
+        place: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// Which network a NetworkAttachmentDefinition is.
+pub fn network_of(nad: &NetworkAttachmentDefinition) -> Result<NetworkRef, NameError> {
+    let metadata = &nad.metadata;
+    NetworkRef::parse(
+        metadata.namespace.as_deref().unwrap_or_default(),
+        metadata.name.as_deref().unwrap_or_default(),
+    )
+}
+
+/// Renders a NetworkAttachmentDefinition; `origin` says where it was read, for people.
+pub fn render(nad: &NetworkAttachmentDefinition, origin: &str) -> Result<RenderedNetwork, NameError> {
+    let network = network_of(nad)?;
+    let resource = nad.annotation(RESOURCE_NAME).map(str::trim).filter(|name| !name.is_empty());
+    let outcome = outcome(&network, nad.config())
+        .unwrap_or_else(|error| Outcome::Refused { reason: shorten(chain_text(&error)) });
+    Ok(RenderedNetwork {
+        network,
+        origin: origin.to_owned(),
+        generation: nad.metadata.generation,
+        resource_name: resource.map(str::to_owned),
+        outcome,
+    })
+}
+
+/// A network whose object could not even be read as a NetworkAttachmentDefinition.
+pub fn refused(network: NetworkRef, origin: &str, reason: String) -> RenderedNetwork {
+    RenderedNetwork {
+        network,
+        origin: origin.to_owned(),
+        generation: None,
+        resource_name: None,
+        outcome: Outcome::Refused { reason: shorten(reason) },
+    }
+}
+
+/// A reason goes into events and terminals; what a person wrote into a name may be long.
+fn shorten(mut reason: String) -> String {
+    const MOST: usize = 1000;
+    if let Some((end, _)) = reason.char_indices().nth(MOST) {
+        reason.truncate(end);
+        reason.push('…');
+    }
+    reason
+}
+
+fn outcome(network: &NetworkRef, config: &str) -> Result<Outcome, RenderError> {
+    if config.is_empty() {
+        let name = NetworkName::parse(network.name.as_str()).map_err(RenderError::Name)?;
+        return Ok(Outcome::OnNode { name });
+    }
+    if config.trim().is_empty() {
+        return Err(RenderError::Blank);
+    }
+    let fallback =
+        NetworkName::parse(format!("{}_{}", network.namespace, network.name)).map_err(RenderError::Name)?;
+    let list = NetworkList::parse(config.as_bytes(), Some(&fallback)).map_err(RenderError::Config)?;
+    examine(&list)?;
+    if let Some(plugin) = list.plugins.iter().position(|plugin| plugin.plugin().as_str() == OURSELVES) {
+        return Err(RenderError::Plugin {
+            place: place(&list, plugin),
+            problem: "is Braid itself, which would call itself without end; name the plugin that makes the \
+                      interface"
+                .to_owned(),
+        });
+    }
+    Ok(Outcome::Ready { list })
+}
+
+/// Refuses what reads as a configuration but cannot work, of a network or of a file on the node.
+pub fn examine(list: &NetworkList) -> Result<(), RenderError> {
+    if list.name.as_str().len() > 255 {
+        return Err(RenderError::LongName(list.name.to_string()));
+    }
+    for (index, plugin) in list.plugins.iter().enumerate() {
+        let problem = |problem| RenderError::Plugin { place: place(list, index), problem };
+        arguments(plugin.object()).map_err(problem)?;
+        ipam(plugin).map_err(problem)?;
+    }
+    Ok(())
+}
+
+fn place(list: &NetworkList, index: usize) -> String {
+    let name = list.plugins.get(index).map_or("", |plugin| plugin.plugin().as_str());
+    match list.plugins.len() {
+        1 => format!("plugin {name:?}"),
+        _ => format!("plugins[{index}] ({name:?})"),
+    }
+}
+
+fn present<'a>(object: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
+    object.get(key).filter(|value| !value.is_null())
+}
+
+/// A pod's `cni-args` are merged into `args.cni`.
+fn arguments(plugin: &Map<String, Value>) -> Result<(), String> {
+    let Some(args) = present(plugin, "args") else { return Ok(()) };
+    let object = args.as_object().ok_or_else(|| format!("\"args\" is {}, not an object", kind_of(args)))?;
+    match present(object, "cni") {
+        None | Some(Value::Object(_)) => Ok(()),
+        Some(other) => Err(format!("\"args.cni\" is {}, not an object", kind_of(other))),
+    }
+}
+
+fn ipam(plugin: &PluginConfig) -> Result<(), String> {
+    let Some(ipam) = present(plugin.object(), "ipam") else { return Ok(()) };
+    let object = ipam.as_object().ok_or_else(|| format!("\"ipam\" is {}, not an object", kind_of(ipam)))?;
+    match present(object, "type") {
+        Some(Value::String(text)) if !text.is_empty() => {
+            PluginType::parse(text).map(drop).map_err(|error| format!("\"ipam.type\" is not valid: {error}"))
+        }
+        Some(Value::String(_)) | None => match object.keys().find(|key| *key != "type") {
+            Some(key) if WITH_IPAM.contains(&plugin.plugin().as_str()) => Err(format!(
+                "\"ipam\" has {key:?} but no \"type\", so no address would be given; name the IPAM plugin, for \
+                 example \"host-local\", or leave \"ipam\" out"
+            )),
+            _ => Ok(()),
+        },
+        Some(other) => Err(format!("\"ipam.type\" is {}, not a string", kind_of(other))),
+    }
+}
+
+#[cfg(test)]
+mod tests;
