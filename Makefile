@@ -1,0 +1,88 @@
+# Everything that is done with Braid's sources. `make` alone lists the targets.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test e2e bench fuzz lint clean
+
+# What executables are built for. Another one needs its standard library (rustup target add) and linker.
+HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+TARGET ?= $(HOST)
+# Seconds that each fuzz target runs.
+FUZZ_SECONDS ?= 20
+# In CI Cargo.lock has to be right as it is.
+LOCKED := $(if $(CI),--locked)
+
+TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
+RELEASE := $(TARGET_DIR)/$(TARGET)/release
+META_CNI := $(RELEASE)/meta-cni
+OPERATOR := $(RELEASE)/braid
+SKIPPED := $(abspath target/skipped.txt)
+
+STEP := scripts/step
+triple = $(subst -,_,$(1))
+shout = $(shell echo '$(call triple,$(1))' | tr a-z A-Z)
+# Static: the plugin runs on hosts of any distribution. As an argument of --target it leaves build scripts alone.
+STATIC = CARGO_TARGET_$(call shout,$(TARGET))_RUSTFLAGS="-C target-feature=+crt-static"
+ifneq ($(TARGET),$(HOST))
+STATIC += CARGO_TARGET_$(call shout,$(TARGET))_LINKER=$(subst unknown-,,$(TARGET))-gcc
+endif
+# What tests and benchmarks run, and where tests say what they skipped.
+PROGRAMS = BRAID_META_CNI=$(META_CNI) BRAID_OPERATOR=$(OPERATOR)
+# Root can do everything but change the kernel: there a test that skips for another reason fails.
+ALL_TESTS := $(if $(filter 0,$(shell id -u)),BRAID_ALL_TESTS=1)
+TESTING = env $(PROGRAMS) BRAID_SKIPPED=$(SKIPPED) $(ALL_TESTS)
+TEST_ADVICE = the first failure above names the test; run it alone with the command that cargo prints after "to rerun", \
+and BRAID_META_CNI=$(META_CNI) BRAID_OPERATOR=$(OPERATOR) before it
+
+help: ## list the targets
+	@echo 'Braid: several networks for one pod. Targets of make:'
+	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/  \1#\2/p' $(MAKEFILE_LIST) | while IFS='#' read -r name what; do \
+		printf '%-10s %s\n' "$$name" "$$what"; done
+	@echo 'Variables: TARGET=$(TARGET) FUZZ_SECONDS=$(FUZZ_SECONDS)'
+
+setup: ## install what is missing on this machine, with apt-get (root or sudo)
+	@scripts/setup
+
+build: setup ## build the static release executables meta-cni and braid
+	@$(STEP) 'building meta-cni and braid for $(TARGET), static' \
+		'read the first error above; for another target: rustup target add $(TARGET), and install its gcc' \
+		env $(STATIC) cargo build $(LOCKED) --release --target $(TARGET) -p meta-cni -p operator
+	@ls -l $(META_CNI) $(OPERATOR) | awk '{ printf "    %s: %.1f MiB\n", $$NF, $$5 / 1048576 }'
+
+demo: build ## show Braid at work: one pod, several networks (needs root)
+	@$(STEP) 'building the demo' 'read the first error above' cargo build $(LOCKED) -p e2e --bins
+	@$(STEP) 'running the demo' 'the last line above says which step failed; it needs root: sudo -E make demo' \
+		env $(PROGRAMS) $(TARGET_DIR)/debug/demo
+
+test: build ## run all tests; as root with real networks and container runtimes
+	@mkdir -p $(dir $(SKIPPED)) && : > $(SKIPPED)
+	@$(STEP) 'running all tests' '$(TEST_ADVICE)' $(TESTING) cargo test $(LOCKED) --workspace
+	@scripts/skipped $(SKIPPED)
+
+e2e: build ## run only the end-to-end tests (package e2e)
+	@mkdir -p $(dir $(SKIPPED)) && : > $(SKIPPED)
+	@$(STEP) 'running the end-to-end tests' '$(TEST_ADVICE)' $(TESTING) cargo test $(LOCKED) -p e2e
+	@scripts/skipped $(SKIPPED)
+
+bench: build ## measure what Braid adds to its delegates; writes target/bench/summary.json (needs root)
+	@$(STEP) 'building the benchmarks' 'read the first error above' \
+		env $(STATIC) cargo build $(LOCKED) --release --target $(TARGET) -p e2e --bin bench
+	@$(STEP) 'measuring' 'the error above says what failed; it needs root: sudo -E make bench' \
+		env $(PROGRAMS) $(RELEASE)/bench
+
+fuzz: setup ## feed the parsers with made-up input for FUZZ_SECONDS each
+	@scripts/fuzz $(TARGET) $(TARGET_DIR)/fuzz $(FUZZ_SECONDS)
+
+lint: build ## check format, warnings, documentation, dependency arrows and meta-cni's budgets
+	@$(STEP) 'checking the format' 'run: cargo fmt --all' cargo fmt --all --check
+	@$(STEP) 'looking for warnings (clippy)' 'mend what is told above; cargo clippy --fix mends some of it' \
+		cargo clippy $(LOCKED) --workspace --all-targets -- -D warnings
+	@$(STEP) 'checking the documentation (rustdoc)' 'mend the links and comments that are told above' \
+		env RUSTDOCFLAGS='-D warnings' cargo doc $(LOCKED) --workspace --no-deps
+	@$(STEP) 'checking dependency arrows and budgets' \
+		'the message above names the package and the rule; the rules are in e2e/tests/workspace.rs' \
+		env $(PROGRAMS) cargo test $(LOCKED) --quiet -p e2e --test workspace -- --include-ignored
+
+clean: ## remove everything that was built
+	@$(STEP) 'removing what was built' 'remove $(TARGET_DIR) by hand' cargo clean --quiet
+	@rm -rf target
