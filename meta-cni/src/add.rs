@@ -1,23 +1,24 @@
 //! ADD: decide, record, attach, record, answer.
 
 use cni::env::Target;
+use cni::exec::{self, ExecError};
 use cni::netns::NetnsId;
-use cni::{AddResult, CniError, Code};
+use cni::{AddResult, CniError, Code, PluginConfig, SpecVersion};
 use store::lock::Lock;
 use store::record::{Phase, Record, RecordKey, now_ms};
 use store::settings::ResultForm;
 
-use crate::attach::{AttachFailure, Site};
+use crate::attach::{AttachFailure, Site, name};
 use crate::call::{Call, store_error};
 use crate::plan::{Asked, Plan, Wanted, plan};
 use crate::pod::{Wishes, wishes};
 use crate::{del, merge, networks, routes};
 
-/// Attaches a container to its networks and returns the merged result.
+/// Attaches a container to its networks and returns the merged result, which `version` can express.
 ///
 /// *Guarantees*: nothing runs before the plan is whole and recorded. After a failure everything that ran is
 /// undone in reverse; what could not be undone stays recorded for DEL.
-pub(crate) fn add(call: &Call, target: &Target) -> Result<AddResult, CniError> {
+pub(crate) fn add(call: &Call, target: &Target, version: SpecVersion) -> Result<AddResult, CniError> {
     let netns_id = existing_namespace(target)?;
     let settings = &call.settings;
     networks::readiness(settings, settings.readiness_wait).map_err(|e| e.to_cni_error())?;
@@ -26,6 +27,7 @@ pub(crate) fn add(call: &Call, target: &Target) -> Result<AddResult, CniError> {
     let wanted = load(call, wishes).map_err(|error| error.to_cni_error())?;
     let asked = Asked { if_name: &target.if_name, args: &target.args, capabilities: &call.runtime };
     let plan = plan(wanted, &asked).map_err(|error| error.to_cni_error())?;
+    all_are_installed(call, &plan)?;
 
     let _shared = Lock::shared_with_attachments(&settings.directory, settings.lock_wait)
         .map_err(|error| store_error(&error))?;
@@ -46,7 +48,7 @@ pub(crate) fn add(call: &Call, target: &Target) -> Result<AddResult, CniError> {
         abandoned: None,
         failure: None,
     };
-    run(call, &mut record, plan)
+    run(call, &mut record, plan, version)
 }
 
 /// A namespace that is not there is refused before anything is planned.
@@ -80,6 +82,19 @@ fn load(call: &Call, wishes: Wishes) -> Result<Vec<Wanted>, networks::NetworkErr
     Ok(wanted)
 }
 
+/// A plugin that is not there is refused before anything runs: otherwise its part would stay recorded, to be
+/// undone by a plugin that never was.
+fn all_are_installed(call: &Call, plan: &Plan) -> Result<(), CniError> {
+    for attachment in &plan.attachments {
+        let plugins = attachment.list.plugins.iter().map(PluginConfig::plugin);
+        if let Some(absent) = plugins.into_iter().find(|plugin| exec::find(plugin, &call.path).is_none()) {
+            let error = ExecError::NotFound { plugin: absent.clone(), path: call.path.clone() };
+            return Err(error.to_cni_error().of(name(attachment)));
+        }
+    }
+    Ok(())
+}
+
 /// What an earlier ADD of this container left. One that succeeded stands; the runtime has to DEL first. One
 /// that was killed or failed is undone.
 fn finish_earlier(call: &Call, target: &Target) -> Result<(), CniError> {
@@ -94,11 +109,20 @@ fn finish_earlier(call: &Call, target: &Target) -> Result<(), CniError> {
         return Err(CniError::new(Code::INVALID_ENVIRONMENT, msg));
     }
     call.log.info("undoing what an earlier ADD left", &[]);
-    let failed = del::undo_record(call, earlier, target.netns.clone(), &call.exec);
-    failed.map_err(|error| error.of("undo what an earlier ADD of this container left"))
+    const WHAT: &str = "undo what an earlier ADD of this container left";
+    let undone = del::undo_record(call, earlier, target.netns.clone(), &call.exec);
+    undone.map_err(|error| error.of(WHAT))?;
+    match Record::read(dir, &key).map_err(|error| store_error(&error))? {
+        None => Ok(()),
+        // A new record would hide what is still owed.
+        Some(left) => {
+            let why = left.failure.map(|failure| failure.message).unwrap_or_default();
+            Err(CniError::new(Code::TRY_AGAIN_LATER, why).of(WHAT))
+        }
+    }
 }
 
-fn run(call: &Call, record: &mut Record, plan: Plan) -> Result<AddResult, CniError> {
+fn run(call: &Call, record: &mut Record, plan: Plan, version: SpecVersion) -> Result<AddResult, CniError> {
     let dir = &call.settings.directory;
     let Plan { attachments, default_routes } = plan;
     record.attachments = attachments;
@@ -118,18 +142,23 @@ fn run(call: &Call, record: &mut Record, plan: Plan) -> Result<AddResult, CniErr
             routes::apply(&default_routes, &mut record.attachments, site.netns.as_deref())
                 .map_err(|error| all(error.to_cni_error()))?;
         }
+        let merged = answer(call, record);
+        let told = merged.to_json(version);
+        told.map_err(|error| all(CniError::from_chain(Code::INTERNAL, &error)))?;
         record.phase = Phase::Attached;
-        record.write(dir).map_err(|error| all(store_error(&error)))
+        record.write(dir).map_err(|error| all(store_error(&error)))?;
+        Ok(merged)
     });
-    if let Err(failure) = outcome {
-        return Err(undo(call, record, &site, failure));
-    }
+    let merged = match outcome {
+        Ok(merged) => merged,
+        Err(failure) => return Err(undo(call, record, &site, failure)),
+    };
     for attachment in &record.attachments {
         let took = attachment.add_us.unwrap_or_default();
         let (network, if_name) = (&attachment.network, &attachment.if_name);
         call.log.info("attached", &[("network", network), ("interface", if_name), ("us", &took)]);
     }
-    Ok(answer(call, record))
+    Ok(merged)
 }
 
 /// Undoes in reverse what has begun; the first error is the one to tell.

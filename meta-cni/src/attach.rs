@@ -147,7 +147,8 @@ pub(crate) struct Undone {
     pub(crate) gone: bool,
 }
 
-fn name(attachment: &AttachmentRecord) -> String {
+/// What an attachment is called in errors.
+pub(crate) fn name(attachment: &AttachmentRecord) -> String {
     format!("network {}, interface {}", attachment.network, attachment.if_name)
 }
 

@@ -51,7 +51,7 @@ impl Plugin for MetaCni {
 
     fn add(&self, target: &Target, request: &Request) -> Result<AddResult, CniError> {
         let call = self.call("ADD", Some(target), request)?;
-        logged(call, add::add(call, target))
+        logged(call, add::add(call, target, request.version))
     }
 
     fn del(&self, target: &Target, request: &Request) -> Result<(), CniError> {
