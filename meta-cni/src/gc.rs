@@ -26,20 +26,22 @@ pub(crate) fn gc(call: &Call, request: &Request) -> Result<(), CniError> {
     let mut errors = Vec::new();
     let containers: BTreeSet<&ContainerId> =
         valid.iter().map(|attachment| &attachment.container_id).collect();
-    let mut known = Vec::new();
+    let (mut known, mut all_are_read) = (Vec::new(), true);
     for key in Record::list(dir).map_err(|error| store_error(&error))? {
         if containers.contains(&key.container_id) {
             match Record::read(dir, &key) {
                 Ok(record) => known.extend(record),
-                Err(error) => errors.push(store_error(&error)),
+                Err(error) => {
+                    all_are_read = false;
+                    errors.push(store_error(&error));
+                }
             }
         } else {
             errors.extend(undo_stale(call, &key).err());
         }
     }
-    // A record that cannot be read may be of a valid container: telling plugins less than everything that is
-    // valid would free addresses that are in use.
-    if errors.is_empty() {
+    // Telling plugins less than everything that is valid would free addresses that are in use.
+    if all_are_read {
         errors.extend(pass_on(call, &valid, &known));
     }
     let Some(first) = errors.first() else { return Ok(()) };
@@ -54,7 +56,10 @@ fn valid_attachments(request: &Request) -> Result<Vec<ValidAttachment>, CniError
         let msg = format!("GC without {:?}: the runtime has to say which attachments are valid", key[0]);
         return Err(CniError::new(Code::INVALID_CONFIG, msg));
     };
-    serde_json::from_value(json.clone())
+    // libcni writes an empty list as null.
+    let valid: Result<Option<_>, _> = serde_json::from_value(json.clone());
+    valid
+        .map(Option::unwrap_or_default)
         .map_err(|error| CniError::new(Code::INVALID_CONFIG, format!("{:?} cannot be read: {error}", key[0])))
 }
 
