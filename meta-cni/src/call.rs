@@ -9,6 +9,7 @@ use cni::skel::Request;
 use cni::{CapabilityArgs, CniError, Code};
 use serde_json::Value;
 use store::StoreError;
+use store::record::now_ms;
 use store::settings::Settings;
 
 use crate::attach::search_path;
@@ -23,6 +24,8 @@ pub(crate) struct Call {
     pub(crate) exec: ProcessExec,
     /// `binDir`, then CNI_PATH.
     pub(crate) path: Vec<PathBuf>,
+    /// When it came, in milliseconds since 1970.
+    pub(crate) begun_ms: u64,
 }
 
 impl Call {
@@ -44,7 +47,8 @@ impl Call {
         let dirs =
             std::iter::once(settings.bin_dir.as_path()).chain(request.path.iter().map(PathBuf::as_path));
         let path = search_path(dirs);
-        Ok(Self { runtime: runtime_config(request)?, settings, log, exec, path })
+        let runtime = runtime_config(request)?;
+        Ok(Self { runtime, settings, log, exec, path, begun_ms: now_ms() })
     }
 
     /// Where delegates of a record are looked for: where they were, then where they are now.

@@ -81,6 +81,7 @@ fn call(options: &[&str]) -> Result<Call, String> {
         exec: ProcessExec { timeout: settings.delegate_timeout, ..ProcessExec::default() },
         path: search_path([settings.bin_dir.as_path()]),
         settings,
+        begun_ms: record::now_ms(),
     })
 }
 

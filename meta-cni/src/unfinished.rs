@@ -72,7 +72,9 @@ pub(crate) fn take_up_one(
             return Ok(Taken::Failed(store_error(&error)));
         }
     };
-    if !at_once && record.failure.as_ref().is_some_and(|failure| !is_due(failure, now_ms())) {
+    // What this very run has tried in vain is for a later one.
+    let waits = |failure: &DelFailure| failure.last_ms >= call.begun_ms || !is_due(failure, now_ms());
+    if !at_once && record.failure.as_ref().is_some_and(waits) {
         return Ok(Taken::Busy);
     }
     call.log.info("taking up unfinished work", &[("container", &key.container_id)]);
