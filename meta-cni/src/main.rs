@@ -25,13 +25,15 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let (mut stdout, mut stderr) = (std::io::stdout(), std::io::stderr());
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let text = |given: std::ffi::OsString| given.to_string_lossy().into_owned();
+    let arguments: Vec<String> = std::env::args_os().skip(1).map(text).collect();
     if !arguments.is_empty() && std::env::var_os("CNI_COMMAND").is_none() {
         return command::run(&arguments, &mut stdout, &mut stderr).map_or(ExitCode::FAILURE, ExitCode::from);
     }
     let plugin = plugin::MetaCni::default();
     let mut surroundings = cni::skel::Surroundings {
-        env: &|name| std::env::var(name).ok(),
+        // What is not UTF-8 is refused where it is read; it must not count as absent.
+        env: &|name| std::env::var_os(name).map(text),
         stdin: &mut std::io::stdin(),
         stdout: &mut stdout,
         stderr: &mut stderr,
