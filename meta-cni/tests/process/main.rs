@@ -1,0 +1,9 @@
+//! The built `meta-cni`, called as a runtime calls it, with plugins that do as they are told and write down
+//! every call. No test needs privileges: of a network namespace only the inode is looked at, so a plain file
+//! serves.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test may fail loudly.
+
+mod add;
+mod harness;
+mod merged_result;
