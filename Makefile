@@ -73,12 +73,13 @@ bench: build ## measure what Braid adds to its delegates; writes target/bench/su
 fuzz: setup ## feed the parsers with made-up input for FUZZ_SECONDS each
 	@scripts/fuzz $(TARGET) $(TARGET_DIR)/fuzz $(FUZZ_SECONDS)
 
-lint: build ## check format, warnings, documentation, dependency arrows and meta-cni's budgets
+lint: setup ## check format, warnings, documentation, dependency arrows and meta-cni's budgets
 	@$(STEP) 'checking the format' 'run: cargo fmt --all' cargo fmt --all --check
 	@$(STEP) 'looking for warnings (clippy)' 'mend what is told above; cargo clippy --fix mends some of it' \
 		cargo clippy $(LOCKED) --workspace --all-targets -- -D warnings
 	@$(STEP) 'checking the documentation (rustdoc)' 'mend the links and comments that are told above' \
 		env RUSTDOCFLAGS='-D warnings' cargo doc $(LOCKED) --workspace --no-deps
+	@$(MAKE) --no-print-directory build
 	@$(STEP) 'checking dependency arrows and budgets' \
 		'the message above names the package and the rule; the rules are in e2e/tests/workspace.rs' \
 		env $(PROGRAMS) cargo test $(LOCKED) --quiet -p e2e --test workspace -- --include-ignored
