@@ -1,6 +1,6 @@
 //! `braid check`: what the node role and meta-cni would say of files, without changing anything.
 //!
-//! The verdicts come from the code that those run: [`render`](crate::node::render) for networks, the
+//! The verdicts come from the code that those run: [`render`] for networks, the
 //! annotation parser for pods, the configuration and settings parsers for files of the runtime.
 
 mod pods;

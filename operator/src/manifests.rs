@@ -199,23 +199,44 @@ fn nad_of(
         Some(other) => return Err(format!("apiVersion is {other}; it has to be \"{API_VERSION}\"")),
         None => return Err(format!("it has no apiVersion; it has to be \"{API_VERSION}\"")),
     }
-    match get(&object, "spec") {
-        None => drop(object.remove("spec")),
-        Some(Value::Object(spec)) => match get(spec, "config") {
-            None | Some(Value::String(_)) => {}
-            Some(other) => {
-                return Err(format!(
-                    "spec.config is {}, not a string; write the JSON as a text, for example after \"config: |\"",
-                    kind_of(other)
-                ));
-            }
-        },
-        Some(other) => return Err(format!("spec is {}, not an object", kind_of(other))),
+    check_spec(&object)?;
+    for key in ["labels", "annotations"] {
+        check_texts(metadata(&object)?, key)?;
+    }
+    if get(&object, "spec").is_none() {
+        object.remove("spec");
     }
     if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
         metadata.insert("namespace".to_owned(), network.namespace.as_str().into());
     }
     serde_json::from_value(Value::Object(object)).map_err(|error| format!("cannot be read: {error}"))
+}
+
+fn check_spec(object: &Map<String, Value>) -> Result<(), String> {
+    let spec = match get(object, "spec") {
+        None => return Ok(()),
+        Some(Value::Object(spec)) => spec,
+        Some(other) => return Err(format!("spec is {}, not an object", kind_of(other))),
+    };
+    match get(spec, "config") {
+        None | Some(Value::String(_)) => Ok(()),
+        Some(other) => Err(format!(
+            "spec.config is {}, not a string; write the JSON as a text, for example after \"config: |\"",
+            kind_of(other)
+        )),
+    }
+}
+
+/// Labels and annotations; `y`, `on` and numbers are what YAML makes something else of.
+fn check_texts(metadata: &Map<String, Value>, key: &str) -> Result<(), String> {
+    match get(metadata, key) {
+        None => Ok(()),
+        Some(Value::Object(texts)) => {
+            let check = |name| text(texts, name, &format!("metadata.{key}[{name:?}]")).map(drop);
+            texts.keys().try_for_each(|name| check(name))
+        }
+        Some(other) => Err(format!("metadata.{key} is {}, not an object", kind_of(other))),
+    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,7 @@
 //! Kubernetes objects in YAML and JSON files.
+//!
+//! YAML is read as kubectl reads it: `y`, `no`, `on` and their like are booleans, a key that is there twice
+//! is an error.
 
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;

@@ -95,7 +95,16 @@ fn a_named_document_that_is_wrong_is_a_refused_network() {
         (format!("{api}{head}}}\nspec: x\n"), "spec is a string, not an object"),
         (format!("{head}}}\n"), "it has no apiVersion; it has to be \"k8s.cni.cncf.io/v1\""),
         (format!("apiVersion: v1\n{head}}}\n"), "apiVersion is \"v1\"; it has to be \"k8s.cni.cncf.io/v1\""),
-        (format!("{api}{head}, annotations: {{a: 5}}}}\n"), "cannot be read: invalid type: integer `5`"),
+        (
+            format!("{api}{head}, annotations: {{a: 5}}}}\n"),
+            "metadata.annotations[\"a\"] is a number, not a string; put",
+        ),
+        (
+            format!("{api}{head}, labels: {{a: y}}}}\n"),
+            "metadata.labels[\"a\"] is a boolean, not a string; put it in",
+        ),
+        (format!("{api}{head}, labels: [a]}}\n"), "metadata.labels is an array, not an object"),
+        (format!("{api}{head}, generation: x}}\n"), "cannot be read: invalid type: string \"x\""),
     ] {
         let dir = directory(&[("x.yaml", &text)]);
         let (_, wrong, manifests) = told(dir.path());

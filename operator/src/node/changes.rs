@@ -1,8 +1,8 @@
 //! Changes of a directory, with inotify: no polling, and one wake for a burst.
 //!
 //! A directory that is not there yet, or is taken away, is waited for. A file that is being written is not a
-//! change until its writer closes it. What a link inside the directory leads to is not watched, the link is:
-//! a mounted ConfigMap changes by a link.
+//! change until its writer closes it. Links are watched, in the directory (a mounted ConfigMap changes by
+//! one) and on the way to it (a git checkout is put in place by one); the files that they lead to are not.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -22,6 +22,9 @@ const QUIET: Duration = Duration::from_millis(50);
 /// Who writes without end does not keep a change from being seen.
 const MOST: Duration = Duration::from_secs(1);
 
+/// The end of a directory, or of its name.
+const OF_ITSELF: WatchFlags = WatchFlags::DELETE_SELF.union(WatchFlags::MOVE_SELF).union(WatchFlags::ONLYDIR);
+
 /// Why waiting ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wake {
@@ -33,7 +36,7 @@ pub enum Wake {
     Stop,
 }
 
-/// What is watched: the directory, or while it is not there the nearest one above it, for one name in it.
+/// A directory that is watched, for one name in it or for all.
 #[derive(Debug)]
 struct Watched {
     descriptor: i32,
@@ -45,7 +48,7 @@ struct Watched {
 pub struct Changes {
     events: OwnedFd,
     dir: PathBuf,
-    watched: Option<Watched>,
+    watched: Vec<Watched>,
 }
 
 enum Ready {
@@ -58,46 +61,63 @@ impl Changes {
     /// Of `dir`; nothing is watched before [`Changes::arm`].
     pub fn of(dir: &Path) -> io::Result<Self> {
         let events = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        Ok(Self { events, dir: std::path::absolute(dir)?, watched: None })
+        Ok(Self { events, dir: std::path::absolute(dir)?, watched: Vec::new() })
     }
 
     /// Watches what is under the directory's name now. Read the directory after this: what changes in between
     /// is then seen by one of the two.
     pub fn arm(&mut self) -> io::Result<()> {
-        let (descriptor, awaited) = self.watch()?;
-        let old = self.watched.replace(Watched { descriptor, awaited });
-        if let Some(old) = old.filter(|old| old.descriptor != descriptor) {
-            // The kernel may have dropped it together with the directory.
-            let _ = inotify::remove_watch(&self.events, old.descriptor);
+        // Links first: one that changes after its directory was watched would leave us with the old directory.
+        let mut watched = Vec::new();
+        for link in self.dir.ancestors().filter(|path| path.is_symlink()) {
+            if let (Some(above), Some(name)) = (link.parent(), link.file_name()) {
+                let descriptor = self.watch_for_names(above)?;
+                watched.push(Watched { descriptor, awaited: Some(name.to_owned()) });
+            }
+        }
+        watched.push(self.watch_directory()?);
+        for old in std::mem::replace(&mut self.watched, watched) {
+            if self.watched.iter().all(|watched| watched.descriptor != old.descriptor) {
+                // The kernel may have dropped it together with the directory.
+                let _ = inotify::remove_watch(&self.events, old.descriptor);
+            }
         }
         Ok(())
     }
 
-    fn watch(&self) -> io::Result<(i32, Option<OsString>)> {
-        let own = WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF | WatchFlags::ONLYDIR;
-        let above = own | WatchFlags::CREATE | WatchFlags::MOVED_TO;
-        let all = above
+    fn watch_for_names(&self, dir: &Path) -> Result<i32, Errno> {
+        let flags = OF_ITSELF | WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::MASK_ADD;
+        inotify::add_watch(&self.events, dir, flags)
+    }
+
+    /// The directory, or while it is not there the nearest one above it, for the name that leads to it.
+    fn watch_directory(&self) -> io::Result<Watched> {
+        let all = OF_ITSELF
+            | WatchFlags::ATTRIB
             | WatchFlags::CLOSE_WRITE
-            | WatchFlags::MOVED_FROM
+            | WatchFlags::CREATE
             | WatchFlags::DELETE
-            | WatchFlags::ATTRIB;
-        let mut awaited: Option<&Path> = None;
-        let mut dir = self.dir.as_path();
-        loop {
-            let flags = if awaited.is_some() { above } else { all };
-            match (inotify::add_watch(&self.events, dir, flags), dir.parent()) {
-                // What was missing has come before its parent was watched: look again.
-                (Ok(above), _) if awaited.is_some_and(Path::is_dir) => {
-                    let _ = inotify::remove_watch(&self.events, above);
-                    (awaited, dir) = (None, &self.dir);
+            | WatchFlags::MOVED_FROM
+            | WatchFlags::MOVED_TO
+            | WatchFlags::MASK_ADD;
+        let mut missing = match inotify::add_watch(&self.events, &self.dir, all) {
+            Ok(descriptor) => return Ok(Watched { descriptor, awaited: None }),
+            Err(Errno::NOENT | Errno::NOTDIR) => self.dir.as_path(),
+            Err(error) => return Err(error.into()),
+        };
+        while let (Some(above), Some(name)) = (missing.parent(), missing.file_name()) {
+            match self.watch_for_names(above) {
+                // It has come before it could be awaited.
+                Ok(descriptor) if missing.is_dir() => {
+                    let _ = inotify::remove_watch(&self.events, descriptor);
+                    return self.watch_directory();
                 }
-                (Ok(descriptor), _) => {
-                    return Ok((descriptor, awaited.and_then(Path::file_name).map(OsStr::to_owned)));
-                }
-                (Err(Errno::NOENT | Errno::NOTDIR), Some(parent)) => (awaited, dir) = (Some(dir), parent),
-                (Err(error), _) => return Err(error.into()),
+                Ok(descriptor) => return Ok(Watched { descriptor, awaited: Some(name.to_owned()) }),
+                Err(Errno::NOENT | Errno::NOTDIR) => missing = above,
+                Err(error) => return Err(error.into()),
             }
         }
+        Err(Errno::NOENT.into())
     }
 
     /// Waits for a change, and then until the burst that it belongs to is over.
@@ -157,15 +177,13 @@ impl Changes {
         if what.contains(ReadFlags::QUEUE_OVERFLOW) {
             return true;
         }
-        let Some(watched) = self.watched.as_ref().filter(|watched| watched.descriptor == event.wd()) else {
-            return false;
-        };
         let name = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes()));
-        match (&watched.awaited, name) {
+        let mut watched = self.watched.iter().filter(|watched| watched.descriptor == event.wd());
+        watched.any(|watched| match (&watched.awaited, name) {
             (_, None) => true,
             (Some(awaited), Some(name)) => awaited == name,
             (None, Some(name)) => !(what.contains(ReadFlags::CREATE) && being_written(&self.dir.join(name))),
-        }
+        })
     }
 }
 
@@ -266,6 +284,27 @@ mod tests {
             assert_eq!(watching.wait(LONG), Wake::Changed, "{round}: it has gone");
             watching.changes.arm().unwrap();
         }
+    }
+
+    #[test]
+    fn a_link_that_leads_elsewhere_now_is_a_change_and_is_followed() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = |name: &str| temp.path().join(name);
+        for version in ["v1/networks", "v2/networks"] {
+            std::fs::create_dir_all(path(version)).unwrap();
+        }
+        std::os::unix::fs::symlink("v1", path("current")).unwrap();
+        let (bell, _ringer) = UnixStream::pair().unwrap();
+        let mut changes = Changes::of(&path("current/networks")).unwrap();
+        changes.arm().unwrap();
+        std::os::unix::fs::symlink("v2", path("next")).unwrap();
+        std::fs::rename(path("next"), path("current")).unwrap();
+        assert_eq!(changes.wait(&bell, LONG).unwrap(), Wake::Changed);
+        changes.arm().unwrap();
+        std::fs::write(path("v1/networks/a"), "x").unwrap();
+        assert_eq!(changes.wait(&bell, SHORT).unwrap(), Wake::TimeOver, "the old directory does not matter");
+        std::fs::write(path("v2/networks/a"), "x").unwrap();
+        assert_eq!(changes.wait(&bell, LONG).unwrap(), Wake::Changed);
     }
 
     #[test]

@@ -70,7 +70,8 @@ pub fn follow(manifests: &Path, dir: &NodeDirectory) -> Result<Verdict, FollowEr
             error!(error = %error, "the manifests cannot be watched");
         }
         let round = Round::run(manifests, dir, &|| stop.asked());
-        if stop.asked() {
+        if stop.asked() && round.as_ref().is_ok_and(|round| !round.summary.complete) {
+            // It may have seen a part only.
             break;
         }
         let settled = match &round {

@@ -85,17 +85,26 @@ pub fn sync(
         }
         wanted.insert(network.network);
     }
-    prune(dir, &wanted, extent, &mut summary);
-    if extent == Extent::All && summary.failed.is_empty() {
+    prune(dir, &wanted, extent, stop, &mut summary);
+    if extent == Extent::All && summary.failed.is_empty() && !stop() {
         let written = NodeFacts::complete_now(OPERATOR).write(dir);
         summary.complete = summary.note(written).is_some();
     }
     summary
 }
 
-fn prune(dir: &NodeDirectory, wanted: &BTreeSet<NetworkRef>, extent: Extent, summary: &mut Summary) {
+fn prune(
+    dir: &NodeDirectory,
+    wanted: &BTreeSet<NetworkRef>,
+    extent: Extent,
+    stop: &dyn Fn() -> bool,
+    summary: &mut Summary,
+) {
     let Some(present) = summary.note(RenderedNetwork::list(dir)) else { return };
     for network in present.iter().filter(|network| !wanted.contains(*network)) {
+        if stop() {
+            return;
+        }
         if extent == Extent::Part {
             summary.kept += 1;
         } else if summary.note(RenderedNetwork::remove(dir, network)) == Some(true) {
