@@ -1,6 +1,6 @@
 //! Files that are there whole or not at all.
 //!
-//! [`write`] makes a temporary file beside the target, syncs it, renames it over the target and syncs the
+//! [`write()`] makes a temporary file beside the target, syncs it, renames it over the target and syncs the
 //! directory. Whoever reads sees the old text or the new one; after a power cut too. A temporary file that a
 //! kill left behind has a name that no reader looks at, and [`sweep`] removes it.
 
@@ -47,7 +47,7 @@ pub fn write(path: &Path, text: &[u8]) -> Result<(), StoreError> {
     write_stepwise(path, text, &mut |_| Ok(()))
 }
 
-/// As [`write`]; `before` is called before each step and may fail in its place.
+/// As [`write()`]; `before` is called before each step and may fail in its place.
 pub fn write_stepwise(
     path: &Path,
     text: &[u8],
