@@ -126,8 +126,11 @@ fn attachment(
     if let Some(selection) = &selection {
         honour::check(&network, &list, selection)?;
         capabilities.extend(selection.capability_args());
-        // Plugins from before capabilities, and IPAM plugins to this day, read these.
-        for (key, value) in selection.legacy_args() {
+        // Plugins from before capabilities, and IPAM plugins to this day, read these. Some read one address and
+        // fail at several (host-local); whoever declares the capability has them from there.
+        let several = selection.ips.len() > 1 && list.declares("ips");
+        let args_of_old = selection.legacy_args().into_iter().filter(|(key, _)| *key != "IP" || !several);
+        for (key, value) in args_of_old {
             args.set("IgnoreUnknown", "true");
             args.set(key, value);
         }

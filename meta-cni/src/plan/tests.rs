@@ -89,6 +89,20 @@ fn addresses_go_to_plugins_as_capability_and_as_arguments() {
 }
 
 #[test]
+fn several_addresses_are_no_argument_where_the_capability_is_declared() {
+    let ip = |capabilities: Value, ips: Value| {
+        let list = json!({"plugins": [{"type": "bridge", "ipam": {"type": "host-local"}, "capabilities": capabilities}]});
+        let asks = json!({"ips": ips, "mac": "02:00:00:00:00:05"});
+        let plan = made(vec![network("primary", bridge()), with(network("a", list), asks)]).unwrap();
+        assert_eq!(plan.attachments[1].args.get("MAC"), Some("02:00:00:00:00:05"));
+        plan.attachments[1].args.get("IP").map(str::to_owned)
+    };
+    assert_eq!(ip(json!({"ips": true}), json!(["10.0.0.5", "fd00::5"])), None);
+    assert_eq!(ip(json!({"ips": true}), json!(["10.0.0.5"])).as_deref(), Some("10.0.0.5"));
+    assert_eq!(ip(json!({}), json!(["10.0.0.5", "fd00::5"])).as_deref(), Some("10.0.0.5,fd00::5"));
+}
+
+#[test]
 fn arguments_of_the_pod_win_over_those_of_the_network_in_every_plugin() {
     let list =
         json!({"plugins": [{"type": "x", "args": {"cni": {"a": 1, "b": 1}, "other": 2}}, {"type": "y"}]});
