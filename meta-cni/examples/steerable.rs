@@ -62,8 +62,10 @@ fn begin(this: &Path, verb: &str, stdin: &[u8]) -> Value {
 /// Appends one line, alone.
 fn note(this: &Path, line: &Value) {
     let path = this.with_file_name("calls");
+    let begins = line["at"] == "begin";
+    let opened = std::fs::OpenOptions::new().create(begins).append(true).open(path);
     // A test that is over has taken its directory away.
-    let Ok(mut file) = std::fs::OpenOptions::new().create(true).append(true).open(path) else { return };
+    let Ok(mut file) = opened else { return };
     file.lock().expect("the lock of the calls");
     file.write_all(format!("{line}\n").as_bytes()).expect("a call is written down");
 }

@@ -9,7 +9,7 @@ fn the_primary_comes_first_then_default_networks_then_the_pods_own() {
     let mut node = Node::with(&["a", "b", "sidecar"]);
     node.install("audit");
     let audit = json!({"cniVersion": "1.0.0", "name": "audit", "type": "audit"});
-    std::fs::write(node.path("named.d/audit.conf"), audit.to_string()).unwrap();
+    node.write("named.d/audit.conf", &audit);
     node.set(json!({"defaultNetworks": ["sidecar", "audit"], "multusNamespace": "default"}));
     node.add("c1").networks("b, a@data, default/b").result();
     let expected =
@@ -173,11 +173,11 @@ fn a_pod_without_annotations_gets_the_primary_whatever_form_nothing_has() {
 #[test]
 fn the_primary_is_named_or_given_or_the_first_of_a_directory() {
     let mut node = Node::with(&["a", "b"]);
-    fs_write(&node, "net.d/00-braid.conflist", &json!({"name": "braid", "plugins": [{"type": "meta-cni"}]}));
-    fs_write(&node, "net.d/00-multus.conf", &json!({"name": "multus", "type": "multus"}));
-    fs_write(&node, "net.d/05-other.conf", &json!({"name": "other", "type": "multus-shim"}));
-    fs_write(&node, "net.d/07-text.txt", &json!("no configuration"));
-    fs_write(&node, "named.d/named.conf", &json!({"name": "by-name", "type": "b"}));
+    node.write("net.d/00-braid.conflist", &json!({"name": "braid", "plugins": [{"type": "meta-cni"}]}));
+    node.write("net.d/00-multus.conf", &json!({"name": "multus", "type": "multus"}));
+    node.write("net.d/05-other.conf", &json!({"name": "other", "type": "multus-shim"}));
+    node.write("net.d/07-text.txt", &json!("no configuration"));
+    node.write("named.d/named.conf", &json!({"name": "by-name", "type": "b"}));
     let of = |name: &str| json!({"name": name, "type": name, "cniVersion": "1.0.0"});
     for (settings, expected) in [
         (json!({"clusterNetwork": node.path("net.d/10-cluster.conflist")}), vec!["ADD primary eth0"]),
@@ -201,16 +201,12 @@ fn the_primary_is_named_or_given_or_the_first_of_a_directory() {
     }
 }
 
-fn fs_write(node: &Node, below: &str, json: &Value) {
-    std::fs::write(node.path(below), json.to_string()).unwrap();
-}
-
 #[test]
 fn plugins_of_the_primarys_subdirectory_are_part_of_it() {
     let node = Node::new();
     node.install("chained");
     std::fs::create_dir(node.path("net.d/cluster")).unwrap();
-    fs_write(&node, "net.d/cluster/10-chained.conf", &json!({"type": "chained"}));
+    node.write("net.d/cluster/10-chained.conf", &json!({"type": "chained"}));
     node.add("c1").result();
     assert_eq!(node.done(), ["ADD primary eth0", "ADD chained eth0"]);
     node.cluster(json!({"plugins": [{"type": "primary"}], "loadOnlyInlinedPlugins": true}));
@@ -231,8 +227,8 @@ fn a_pod_may_choose_another_primary() {
 fn a_network_without_a_configuration_of_its_own_is_found_on_the_node_by_its_name() {
     let node = Node::new();
     node.install("a");
-    fs_write(&node, "named.d/05-broken.conf", &json!([]));
-    fs_write(&node, "named.d/10-x.conf", &json!({"name": "on-node", "type": "a", "cniVersion": "0.4.0"}));
+    node.write("named.d/05-broken.conf", &json!([]));
+    node.write("named.d/10-x.conf", &json!({"name": "on-node", "type": "a", "cniVersion": "0.4.0"}));
     let name = cni::NetworkName::parse("on-node").unwrap();
     node.outcome("default/on-node", store::network::Outcome::OnNode { name });
     node.add("c1").networks("on-node").result();

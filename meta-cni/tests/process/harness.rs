@@ -18,6 +18,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::{Map, Value, json};
 use store::NodeDirectory;
+use store::lock::Lock;
 use store::network::{Outcome, RenderedNetwork};
 use store::node::NodeFacts;
 use store::record::{Record, RecordKey};
@@ -118,6 +119,11 @@ impl Node {
         }
     }
 
+    /// The value of a setting.
+    pub(crate) fn setting(&self, key: &str) -> Value {
+        self.settings[key].clone()
+    }
+
     /// Puts the steerable plugin into the directory of plugins under a name.
     pub(crate) fn install(&self, plugin: &str) {
         std::os::unix::fs::symlink(steerable(), self.path("bin").join(plugin)).unwrap();
@@ -144,6 +150,11 @@ impl Node {
     /// A plugin works as usual from now on.
     pub(crate) fn mend(&self, plugin: &str, verb: &str) {
         fs::remove_file(self.path("bin").join(format!("{plugin}.{verb}.json"))).unwrap();
+    }
+
+    /// Writes a file below the node's directory.
+    pub(crate) fn write(&self, below: &str, json: &Value) {
+        fs::write(self.path(below), json.to_string()).unwrap();
     }
 
     /// Writes the primary's configuration; name and version need not be given.
@@ -191,6 +202,11 @@ impl Node {
     /// STATUS.
     pub(crate) fn status(&self) -> Run<'_> {
         self.call("STATUS")
+    }
+
+    /// VERSION.
+    pub(crate) fn version(&self) -> Run<'_> {
+        self.call("VERSION")
     }
 
     fn on_container(&self, verb: &str, container: &str) -> Run<'_> {
@@ -271,14 +287,57 @@ impl Node {
         Record::read(&self.dir(), &key(container)).unwrap()
     }
 
-    /// Names of all files below the run and state directories that a container may leave, networks, pods and
-    /// locks of the whole node left out.
+    /// Changes a container's record as the node role does: under the container's lock.
+    pub(crate) fn edit_record(&self, container: &str, edit: impl FnOnce(&mut Record)) {
+        let key = key(container);
+        let lock = Lock::of_container(&self.dir(), &key.container_id, LONG).unwrap();
+        let mut record = self.record(container).unwrap();
+        edit(&mut record);
+        record.write(&self.dir()).unwrap();
+        drop(lock);
+    }
+
+    /// A container's failure was longer ago.
+    pub(crate) fn age(&self, container: &str, by: Duration) {
+        let millis = u64::try_from(by.as_millis()).unwrap();
+        self.edit_record(container, |record| {
+            let failure = record.failure.as_mut().unwrap();
+            failure.last_ms -= millis;
+            failure.since_ms -= millis;
+        });
+    }
+
+    /// Everything that a container may leave: its records, hints at them, and its lock.
     pub(crate) fn leftovers(&self) -> Vec<String> {
         let dirs = [self.dir().records(), self.dir().unfinished(), self.dir().container_locks()];
         let names =
             |dir: &PathBuf| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
         let files = dirs.iter().flat_map(names).filter(|path| !path.ends_with(".looked"));
         files.map(|path| path.strip_prefix(self.temp.path()).unwrap().display().to_string()).collect()
+    }
+
+    /// The text of every file of the node, but for what calls of `meta-cni` print and for locks.
+    pub(crate) fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let mut files = BTreeMap::new();
+        let mut dirs = vec![self.temp.path().to_owned()];
+        while let Some(dir) = dirs.pop() {
+            for entry in fs::read_dir(dir).unwrap() {
+                let path = entry.unwrap().path();
+                let below = path.strip_prefix(self.temp.path()).unwrap().to_owned();
+                let passed_over =
+                    ["run/locks", "run/unfinished/.looked"].iter().any(|it| below.starts_with(it));
+                let printed = below.to_string_lossy().starts_with("std");
+                if passed_over || printed || path.is_symlink() {
+                    continue;
+                }
+                if path.is_dir() {
+                    dirs.push(path);
+                } else {
+                    files.insert(below, fs::read(path).unwrap());
+                }
+            }
+        }
+        files
     }
 }
 
@@ -303,7 +362,6 @@ pub(crate) struct Call {
     pub(crate) at: String,
     pub(crate) plugin: String,
     pub(crate) verb: String,
-    pub(crate) pid: u64,
     pub(crate) env: BTreeMap<String, String>,
     pub(crate) stdin: Value,
 }
@@ -316,7 +374,6 @@ impl Call {
             at: text("at"),
             plugin: text("plugin"),
             verb: text("verb"),
-            pid: json["pid"].as_u64().unwrap(),
             env: serde_json::from_value(json["env"].clone()).unwrap_or_default(),
             stdin: json["stdin"].clone(),
         }

@@ -5,5 +5,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test may fail loudly.
 
 mod add;
+mod by_hand;
+mod check;
+mod del;
+mod gc;
 mod harness;
 mod merged_result;
+mod undo;
