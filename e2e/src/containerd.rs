@@ -8,23 +8,15 @@ use std::fs::{self, File};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::image;
+use crate::program::{on_path, output, report};
+use crate::{image, leftovers, wait};
 
 mod cri;
 mod grpc;
-pub(crate) mod leftovers;
-
-/// How long containerd may take to start, to see an image or a configuration, or to end.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// The pause between two looks at a condition that is waited for.
-const GLANCE: Duration = Duration::from_millis(10);
 
 /// How the directory of a containerd begins; the owner's process id follows.
 const DIRECTORY: &str = "braid-containerd.";
@@ -78,12 +70,6 @@ pub fn missing() -> Option<String> {
         .or(image::missing())
 }
 
-/// Whether a program is found on `PATH`.
-pub(crate) fn on_path(program: &str) -> bool {
-    std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
-}
-
 impl Containerd {
     /// Starts containerd with the test image, and CNI plugins and configurations from two directories of the
     /// caller's. The configurations may be written later.
@@ -116,7 +102,7 @@ impl Containerd {
 
     /// Waits until the pod network is configured, as the kubelet does before it runs pods.
     pub fn wait_for_network(&self) -> Result<()> {
-        wait_until("the pod network is ready", || self.holds("NetworkReady"))
+        wait::until("the pod network is ready", || self.holds("NetworkReady"))
     }
 
     /// Runs a pod's sandbox and returns its id.
@@ -158,7 +144,7 @@ impl Containerd {
     /// Waits for the runtime, imports the image, and waits until the CRI part has seen it: containerd tells its
     /// parts of a new image by events, and a sandbox that comes before them would try to pull it.
     fn get_ready(&mut self) -> Result<()> {
-        wait_until("the container runtime is ready", || {
+        wait::until("the container runtime is ready", || {
             ensure_running(&mut self.process)?;
             Ok(self.socket().exists() && self.holds("RuntimeReady").unwrap_or(false))
         })?;
@@ -167,7 +153,7 @@ impl Containerd {
         let mut import = Command::new("ctr");
         import.arg("--address").arg(self.socket()).args(["--namespace", "k8s.io", "images", "import"]);
         output(import.args(["--snapshotter", "native"]).arg(&archive)).context("importing the test image")?;
-        wait_until("the test image is known", || self.client.has_image(image::REFERENCE))
+        wait::until("the test image is known", || self.client.has_image(image::REFERENCE))
     }
 
     fn holds(&self, kind: &str) -> Result<bool> {
@@ -188,12 +174,6 @@ impl Drop for Containerd {
             report(&error);
         }
     }
-}
-
-/// A drop can do no more about an error than show it.
-#[allow(clippy::print_stderr)]
-pub(crate) fn report(error: &anyhow::Error) {
-    eprintln!("cleaning up after a test: {error:#}");
 }
 
 fn spawn(dir: &Path, bin_dir: &Path, conf_dir: &Path) -> Result<Child> {
@@ -274,23 +254,4 @@ fn ensure_running(process: &mut Child) -> Result<()> {
         Some(status) => bail!("containerd ended with {status}"),
         None => Ok(()),
     }
-}
-
-/// Looks at a condition until it holds, an error comes, or patience ends.
-fn wait_until(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
-    let end = Instant::now() + PATIENCE;
-    while !holds().with_context(|| format!("waiting until {what}"))? {
-        ensure!(Instant::now() < end, "waited {PATIENCE:?} in vain until {what}");
-        thread::sleep(GLANCE);
-    }
-    Ok(())
-}
-
-/// Runs a program and returns what it printed; its errors are part of the error.
-pub(crate) fn output(command: &mut Command) -> Result<String> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("running {name}"))?;
-    let errors = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{name} ended with {}: {}", output.status, errors.trim());
-    Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
 }

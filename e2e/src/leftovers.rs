@@ -1,4 +1,5 @@
-//! The directory that holds all of one containerd or podman, and how it is taken away by force.
+//! What a test has outside of itself, named after its process: directories, runtimes and mounts below them. What
+//! a killed test left is found by that name and taken away by force.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -25,12 +26,17 @@ pub(crate) fn orphans(prefix: &str) -> Result<Vec<PathBuf>> {
     for entry in fs::read_dir(&parent).with_context(|| format!("listing {}", parent.display()))? {
         let entry = entry.with_context(|| format!("listing {}", parent.display()))?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        let owner = name.strip_prefix(prefix).and_then(|rest| rest.split('.').next()?.parse::<u32>().ok());
-        if owner.is_some_and(is_gone) {
+        if is_orphan(&name, prefix) {
             found.push(entry.path());
         }
     }
     Ok(found)
+}
+
+/// Whether a name is `prefix`, the id of a process that is no more, a dot, and anything.
+pub(crate) fn is_orphan(name: &str, prefix: &str) -> bool {
+    let owner = name.strip_prefix(prefix).and_then(|rest| rest.split('.').next()?.parse().ok());
+    owner.is_some_and(is_gone)
 }
 
 /// A process that has ended but that nobody has waited for is gone too: it has no executable any more.

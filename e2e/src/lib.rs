@@ -1,6 +1,27 @@
-//! .
+//! The harness of Braid's end-to-end tests, demo and benchmarks: real executables, real plugins and real
+//! container runtimes, in places of a test's own.
+//!
+//! | to | see |
+//! |---|---|
+//! | find what was built | [`artefacts`] |
+//! | skip a test for a reason that is told | [`requirement`] |
+//! | have a namespace that plays a host or a pod | [`netns`], [`host`] |
+//! | have a node on which Braid runs, and be its container runtime | [`node`], [`runtime`] |
+//! | have a primary that is shaped like a real one | [`shaped_primary`] |
+//! | wait for a condition | [`wait`] |
+//! | let containerd or podman do it | [`containerd`], [`podman`], [`image`] |
 
+pub mod artefacts;
+pub mod bench;
 pub mod containerd;
+pub mod host;
 pub mod image;
+mod leftovers;
+pub mod netns;
+pub mod node;
 pub mod podman;
+pub mod program;
+pub mod requirement;
+pub mod runtime;
 pub mod shaped_primary;
+pub mod wait;

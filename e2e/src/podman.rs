@@ -11,8 +11,8 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::containerd::{leftovers, on_path, output, report};
-use crate::image;
+use crate::program::{on_path, output, report};
+use crate::{image, leftovers};
 
 /// How the directory of a podman begins; the owner's process id follows.
 const DIRECTORY: &str = "braid-podman.";

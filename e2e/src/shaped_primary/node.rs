@@ -13,9 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::NAMES;
-
-/// Where distributions put the reference plugins.
-const REFERENCE_PLUGINS: [&str; 2] = ["/opt/cni/bin", "/usr/lib/cni"];
+use crate::artefacts::REFERENCE_PLUGINS;
 
 /// A primary as it is found on nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

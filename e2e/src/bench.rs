@@ -1,0 +1,117 @@
+//! Benchmarks on real parts. Everything happens in network and mount namespaces of the benchmark's own, so that
+//! nothing is left of them, however they end.
+
+mod attach;
+mod machine;
+mod peak;
+mod sample;
+mod stage;
+
+use std::ffi::{OsStr, OsString};
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::mount::{MountFlags, mount};
+use serde_json::{Map, Value};
+
+use machine::Machine;
+
+const HELP: &str = "\
+bench [--pairs N] [attach]
+    attach       ADD and DEL of a pod by hand and through meta-cni, side by side
+    --pairs N    how often each is measured (default 25, at least 20)
+Without a name, everything is measured. Writes target/bench/summary.json. Needs root.
+";
+
+/// Says to a benchmark that it runs in its own namespaces.
+const INSIDE: &str = "BRAID_BENCH_INSIDE";
+
+const SUMMARY: &str = "target/bench/summary.json";
+
+/// Runs the benchmarks that the arguments name.
+pub fn main(arguments: &[OsString]) -> ExitCode {
+    let words: Vec<&OsStr> = arguments.iter().map(OsString::as_os_str).collect();
+    let done = match words.as_slice() {
+        [word, file, program] if *word == peak::WORD => return peak::main(file, program),
+        [word] if *word == "--help" => say(HELP),
+        words => Asked::parse(words).and_then(|asked| measure(&asked)),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // There is nobody else to tell.
+            let _ = writeln!(std::io::stderr(), "bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What is to be measured. One benchmark exists, so its name needs no place.
+struct Asked {
+    pairs: usize,
+}
+
+impl Asked {
+    fn parse(words: &[&OsStr]) -> Result<Self> {
+        let mut asked = Self { pairs: 25 };
+        let mut words = words.iter().map(|word| word.to_str().unwrap_or_default());
+        while let Some(word) = words.next() {
+            match word {
+                "attach" => {}
+                "--pairs" => {
+                    let number = words.next().context("--pairs needs a number")?;
+                    asked.pairs = number.parse().with_context(|| format!("--pairs {number:?}"))?;
+                    ensure!(asked.pairs > 0, "--pairs 0 measures nothing");
+                }
+                other => bail!("{other:?} is nothing that can be measured; see bench --help"),
+            }
+        }
+        Ok(asked)
+    }
+}
+
+fn measure(asked: &Asked) -> Result<()> {
+    ensure!(rustix::process::geteuid().is_root(), "it makes network namespaces and needs root");
+    if std::env::var_os(INSIDE).is_none() {
+        return Err(enter_namespaces());
+    }
+    // As on a node: what does not outlive a boot is in memory.
+    mount("tmpfs", "/run", "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, None).context("mounting /run")?;
+    let machine = Machine::look()?;
+    say(&machine.to_string())?;
+    let rows = attach::measure(asked.pairs)?;
+    say(&attach::table(&rows))?;
+    let mut summary = Map::new();
+    summary.insert("machine".to_owned(), serde_json::to_value(&machine)?);
+    summary.insert("pairs".to_owned(), asked.pairs.into());
+    summary.insert("attach".to_owned(), serde_json::to_value(&rows)?);
+    write(&Value::Object(summary))
+}
+
+/// Runs this program again, in network and mount namespaces of its own. Returns only if that fails.
+fn enter_namespaces() -> anyhow::Error {
+    let own = match std::env::current_exe() {
+        Ok(own) => own,
+        Err(error) => return anyhow::Error::new(error).context("finding the running program"),
+    };
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--net", "--propagation", "private", "--"]).arg(own);
+    let error = command.args(std::env::args_os().skip(1)).env(INSIDE, "1").exec();
+    anyhow::Error::new(error).context("running unshare (Debian's package util-linux)")
+}
+
+fn write(summary: &Value) -> Result<()> {
+    let path = Path::new(SUMMARY);
+    std::fs::create_dir_all(path.parent().unwrap_or(path))
+        .with_context(|| format!("making the directory of {SUMMARY}"))?;
+    let text = format!("{}\n", serde_json::to_string_pretty(summary)?);
+    std::fs::write(path, text).with_context(|| format!("writing {SUMMARY}"))?;
+    say(&format!("Written to {SUMMARY}.\n"))
+}
+
+fn say(text: &str) -> Result<()> {
+    std::io::stdout().write_all(text.as_bytes()).context("printing")
+}

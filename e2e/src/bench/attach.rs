@@ -1,0 +1,202 @@
+//! ADD and DEL of one pod: the delegates one after another by hand, and the same through `meta-cni`, in turn.
+//!
+//! Both are run by the same code, and the time is that which a runtime waits: from starting a process to its end.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use cni::chain::{self, Attachment};
+use cni::env::Target;
+use cni::exec::ProcessExec;
+use cni::{AddResult, CapabilityArgs, CniArgs, ContainerId, IfName, NetworkList};
+use serde::Serialize;
+
+use super::sample::{median, milliseconds, rounded};
+use super::stage::Stage;
+use crate::netns::Namespace;
+
+/// How many secondary networks pods have.
+const SECONDARIES: [u8; 5] = [0, 1, 2, 4, 8];
+/// Pairs that are not counted: they make the bridges and fill the page cache.
+const WARM_UP: usize = 3;
+/// Runs in which memory is measured, and time is not.
+const MEMORY_RUNS: usize = 7;
+
+/// What Braid may add to an ADD, in milliseconds: at n=0, and more for each secondary network.
+const BUDGET_MS: (f64, f64) = (3.0, 1.0);
+/// What one `meta-cni` may need, in KiB.
+const BUDGET_KIB: f64 = 8.0 * 1024.0;
+
+/// The medians for one number of secondary networks.
+#[derive(Debug, Serialize)]
+pub(super) struct Row {
+    n: u8,
+    raw_add_ms: f64,
+    meta_add_ms: f64,
+    /// The median of each pair's difference, not the difference of medians: what slows both cancels out.
+    overhead_add_ms: f64,
+    raw_del_ms: f64,
+    meta_del_ms: f64,
+    overhead_del_ms: f64,
+    meta_peak_rss_kib: f64,
+}
+
+/// Measures so many pairs for each number of networks.
+pub(super) fn measure(pairs: usize) -> Result<Vec<Row>> {
+    SECONDARIES.iter().map(|n| row(*n, pairs).with_context(|| format!("{n} secondary networks"))).collect()
+}
+
+fn row(n: u8, pairs: usize) -> Result<Row> {
+    let stage = Stage::new(usize::from(n))?;
+    let mut by_hand = Runtime::new(stage.lists().to_vec(), CapabilityArgs::new(), stage.plugin_path())?;
+    let mut braid = Runtime::new(vec![stage.braid()?], stage.capabilities(), stage.braid_path())?;
+    let (mut raw, mut meta) = (Vec::new(), Vec::new());
+    for pair in 0..pairs + WARM_UP {
+        let (one, other) = (by_hand.pod()?, braid.pod()?);
+        if pair >= WARM_UP {
+            raw.push(one);
+            meta.push(other);
+        }
+    }
+    braid.path = stage.measuring_path();
+    let peak = median((0..MEMORY_RUNS).map(|_| peak(&mut braid, &stage)).collect::<Result<_>>()?);
+    let add = |times: &[Times]| -> Vec<f64> { times.iter().map(|one| milliseconds(one.add)).collect() };
+    let del = |times: &[Times]| -> Vec<f64> { times.iter().map(|one| milliseconds(one.del)).collect() };
+    let over =
+        |meta: Vec<f64>, raw: Vec<f64>| rounded(median(meta.iter().zip(raw).map(|(m, r)| m - r).collect()));
+    Ok(Row {
+        n,
+        raw_add_ms: rounded(median(add(&raw))),
+        meta_add_ms: rounded(median(add(&meta))),
+        overhead_add_ms: over(add(&meta), add(&raw)),
+        raw_del_ms: rounded(median(del(&raw))),
+        meta_del_ms: rounded(median(del(&meta))),
+        overhead_del_ms: over(del(&meta), del(&raw)),
+        meta_peak_rss_kib: peak,
+    })
+}
+
+/// The peak during an ADD; that of the DEL behind it overwrites the file later.
+fn peak(braid: &mut Runtime, stage: &Stage) -> Result<f64> {
+    let container = braid.next()?;
+    let results = braid.add(&container)?;
+    let text = std::fs::read_to_string(stage.peak_file()).context("reading the peak of meta-cni")?;
+    braid.del(&container, &results)?;
+    text.parse().context("reading the peak of meta-cni")
+}
+
+struct Times {
+    add: Duration,
+    del: Duration,
+}
+
+/// A runtime that knows some lists, and a pod's namespace that it uses again and again.
+struct Runtime {
+    exec: ProcessExec,
+    lists: Vec<NetworkList>,
+    capabilities: CapabilityArgs,
+    path: Vec<PathBuf>,
+    pod: Namespace,
+    runs: usize,
+}
+
+impl Runtime {
+    fn new(lists: Vec<NetworkList>, capabilities: CapabilityArgs, path: Vec<PathBuf>) -> Result<Self> {
+        let pod = Namespace::new("pod")?;
+        Ok(Self { exec: ProcessExec::default(), lists, capabilities, path, pod, runs: 0 })
+    }
+
+    /// A pod comes and goes.
+    fn pod(&mut self) -> Result<Times> {
+        let container = self.next()?;
+        let begun = Instant::now();
+        let results = self.add(&container)?;
+        let add = begun.elapsed();
+        let begun = Instant::now();
+        self.del(&container, &results)?;
+        Ok(Times { add, del: begun.elapsed() })
+    }
+
+    fn next(&mut self) -> Result<ContainerId> {
+        self.runs += 1;
+        let digits = format!("{:08x}{:08x}", std::process::id(), self.runs);
+        ContainerId::parse(digits.repeat(4)).context("making a container id")
+    }
+
+    fn target(&self, container: &ContainerId, interface: usize) -> Result<Target> {
+        let if_name = if interface == 0 { "eth0".to_owned() } else { format!("net{interface}") };
+        let args = format!(
+            "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=bench;K8S_POD_INFRA_CONTAINER_ID={container}"
+        );
+        Ok(Target {
+            container_id: container.clone(),
+            netns: Some(self.pod.path()),
+            if_name: IfName::parse(if_name)?,
+            args: CniArgs::parse(&args)?,
+        })
+    }
+
+    fn add(&self, container: &ContainerId) -> Result<Vec<AddResult>> {
+        let all = self.lists.iter().enumerate().map(|(index, list)| {
+            let target = self.target(container, index)?;
+            let at = Attachment { target: &target, path: &self.path, capabilities: &self.capabilities };
+            Ok(chain::add(&self.exec, list, &at, None)?)
+        });
+        all.collect()
+    }
+
+    fn del(&self, container: &ContainerId, results: &[AddResult]) -> Result<()> {
+        for (index, (list, result)) in self.lists.iter().zip(results).enumerate().rev() {
+            let target = self.target(container, index)?;
+            let at = Attachment { target: &target, path: &self.path, capabilities: &self.capabilities };
+            let errors = chain::del(&self.exec, list, &at, Some(result));
+            ensure!(errors.is_empty(), "DEL failed: {errors:?}");
+        }
+        Ok(())
+    }
+}
+
+/// The rows for a person.
+pub(super) fn table(rows: &[Row]) -> String {
+    let mut text = String::from(
+        "\n                ADD, ms                          DEL, ms            peak of meta-cni, MiB\n  \
+           n   by hand   Braid   adds  budget      by hand   Braid   adds      is   budget\n",
+    );
+    for row in rows {
+        let budget = BUDGET_MS.0 + BUDGET_MS.1 * f64::from(row.n);
+        let mark = |over: bool| if over { "!" } else { " " };
+        let peak = row.meta_peak_rss_kib;
+        // Writing to a string does not fail.
+        let _ = writeln!(
+            text,
+            "  {:>2}  {:>7.2} {:>7.2} {:>6.2}{} {:>6.1}      {:>7.2} {:>7.2} {:>6.2}   {:>5.1}{} {:>6.1}",
+            row.n,
+            row.raw_add_ms,
+            row.meta_add_ms,
+            row.overhead_add_ms,
+            mark(row.overhead_add_ms > budget),
+            budget,
+            row.raw_del_ms,
+            row.meta_del_ms,
+            row.overhead_del_ms,
+            peak / 1024.0,
+            mark(peak > BUDGET_KIB),
+            BUDGET_KIB / 1024.0,
+        );
+    }
+    text.push_str("n: secondary networks, each bridge + host-local. Medians; \"adds\" is the median of the pairs' differences.\n");
+    if rows.iter().any(Row::is_over_budget) {
+        text.push_str("! over the budget\n");
+    }
+    text.push('\n');
+    text
+}
+
+impl Row {
+    fn is_over_budget(&self) -> bool {
+        self.overhead_add_ms > BUDGET_MS.0 + BUDGET_MS.1 * f64::from(self.n)
+            || self.meta_peak_rss_kib > BUDGET_KIB
+    }
+}

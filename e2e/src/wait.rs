@@ -1,0 +1,22 @@
+//! Waiting for a condition, within a bound.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+/// How long something may take that usually takes moments.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The pause between two looks at a condition.
+const GLANCE: Duration = Duration::from_millis(10);
+
+/// Looks at a condition until it holds, an error comes, or patience ends.
+pub fn until(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
+    let end = Instant::now() + PATIENCE;
+    while !holds().with_context(|| format!("waiting until {what}"))? {
+        ensure!(Instant::now() < end, "waited {PATIENCE:?} in vain until {what}");
+        thread::sleep(GLANCE);
+    }
+    Ok(())
+}

@@ -1,0 +1,210 @@
+//! Unfinished work of earlier runs, taken up by later ones.
+
+use std::fs;
+use std::time::Duration;
+
+use serde_json::json;
+use store::lock::Lock;
+use store::record::Phase;
+
+use crate::harness::{LONG, Node, Run, key};
+
+/// A node on which the ADD of `c1` was killed while `a` was at it.
+fn node_with_killed_add() -> Node {
+    let node = Node::with(&["a", "b"]);
+    node.steer("a", "ADD", json!({"hang": true}));
+    let running = node.add("c1").networks("a,b").start();
+    node.await_call("ADD a net1");
+    running.kill();
+    node.mend("a", "ADD");
+    assert_eq!(node.record("c1").unwrap().phase, Phase::Intended);
+    node.forget();
+    node
+}
+
+/// A node on which the DEL of `c1` failed, whose plugin works again.
+fn node_with_failed_del() -> Node {
+    let node = Node::with(&["a"]);
+    node.add("c1").networks("a").result();
+    node.fail("a", "DEL", 42);
+    node.del("c1").error();
+    node.mend("a", "DEL");
+    node.forget();
+    node
+}
+
+#[test]
+fn an_add_that_was_killed_is_undone_by_the_next_add_after_its_own_work() {
+    let node = node_with_killed_add();
+    node.add("c2").networks("b").result();
+    let expected =
+        ["ADD primary eth0", "ADD b net1", "DEL b net2", "DEL a net1", "DEL primary eth0"].map(str::to_owned);
+    assert_eq!(node.done(), expected);
+    let calls = node.calls();
+    let containers: Vec<_> = calls.iter().map(|call| call.env["CNI_CONTAINERID"].as_str()).collect();
+    assert_eq!(containers, ["c2", "c2", "c1", "c1", "c1"]);
+    assert!(node.record("c1").is_none());
+    assert_eq!(node.leftovers(), ["state/attachments/c2", "run/locks/container/c2"]);
+}
+
+#[test]
+fn an_add_that_was_killed_is_undone_by_the_runtimes_del() {
+    let node = node_with_killed_add();
+    node.del("c1").succeed();
+    assert_eq!(node.done(), ["DEL b net2", "DEL a net1", "DEL primary eth0"]);
+    assert!(node.leftovers().is_empty());
+}
+
+#[test]
+fn an_add_that_was_killed_is_undone_before_the_container_is_added_anew() {
+    let node = node_with_killed_add();
+    node.add("c1").result();
+    assert_eq!(node.done(), ["DEL b net2", "DEL a net1", "DEL primary eth0", "ADD primary eth0"]);
+}
+
+#[test]
+fn a_del_that_was_killed_is_completed() {
+    let node = Node::with(&["a"]);
+    node.add("c1").networks("a").result();
+    node.steer("primary", "DEL", json!({"hang": true}));
+    let running = node.del("c1").start();
+    node.await_call("DEL primary eth0");
+    running.kill();
+    node.mend("primary", "DEL");
+    node.forget();
+    // A record at rest is nobody's but the runtime's.
+    node.status().succeed();
+    assert!(node.calls().is_empty());
+    node.del("c1").succeed();
+    assert_eq!(node.done(), ["DEL a net1", "DEL primary eth0"]);
+    assert!(node.leftovers().is_empty());
+}
+
+#[test]
+fn a_del_that_failed_is_taken_up_by_a_run_of_any_verb() {
+    type Call = fn(&Node) -> Run<'_>;
+    let verbs: [(&str, Call); 5] = [
+        ("ADD", |node| node.add("c2")),
+        ("DEL", |node| node.del("c2")),
+        ("CHECK", |node| node.check("c2")),
+        ("GC", |node| node.gc(&[("c1", "eth0")])),
+        ("STATUS", Node::status),
+    ];
+    for (verb, call) in verbs {
+        let node = node_with_failed_del();
+        call(&node).answer();
+        assert_eq!(node.done().last().unwrap(), "DEL a net1", "{verb}");
+        assert!(node.record("c1").is_none(), "{verb}");
+    }
+}
+
+#[test]
+fn a_container_that_the_node_role_gave_up_is_undone() {
+    let node = Node::with(&["a"]);
+    node.add("c1").networks("a").result();
+    node.edit_record("c1", |record| record.abandoned = Some("its pod is gone".to_owned()));
+    node.forget();
+    node.status().succeed();
+    assert_eq!(node.done(), ["DEL a net1", "DEL primary eth0"]);
+    let netns = node.path("netns").display().to_string();
+    assert!(node.calls().iter().all(|call| call.env["CNI_NETNS"] == netns));
+    assert!(node.leftovers().is_empty());
+}
+
+#[test]
+fn plugins_are_not_sent_into_a_namespace_that_is_another_ones_now() {
+    let node = node_with_failed_del();
+    // A file beside it, then in its place: surely another inode.
+    fs::write(node.path("netns-2"), "").unwrap();
+    fs::rename(node.path("netns-2"), node.path("netns")).unwrap();
+    node.status().succeed();
+    assert_eq!(node.calls()[0].env["CNI_NETNS"], "");
+
+    let node = node_with_failed_del();
+    node.edit_record("c1", |record| record.boot_id = "an earlier boot".to_owned());
+    node.status().succeed();
+    assert_eq!(node.calls()[0].env["CNI_NETNS"], "");
+}
+
+#[test]
+fn after_a_reboot_unfinished_work_is_found_again() {
+    let node = node_with_failed_del();
+    fs::remove_dir_all(node.path("run")).unwrap();
+    node.add("c2").result();
+    assert_eq!(node.done(), ["ADD primary eth0", "DEL a net1"]);
+    assert!(node.record("c1").is_none() && node.record("c2").is_some());
+}
+
+#[test]
+fn attempts_become_rarer_and_are_counted() {
+    let node = node_with_failed_del();
+    node.fail("a", "DEL", 43);
+    node.status().succeed();
+    let failure = node.record("c1").unwrap().failure.unwrap();
+    assert_eq!(failure.attempts, 2);
+    assert!(failure.message.contains("a cannot DEL"));
+    // As if it had been tried six times, the last time 62 seconds ago: it is due after 63.
+    let since = failure.since_ms;
+    node.edit_record("c1", |record| record.failure.as_mut().unwrap().attempts = 7);
+    node.age("c1", Duration::from_secs(40));
+    node.forget();
+    node.status().succeed();
+    assert!(node.calls().is_empty(), "not due yet");
+    node.age("c1", Duration::from_secs(24));
+    node.status().succeed();
+    assert_eq!(node.take_done(), ["DEL a net1"]);
+    let failure = node.record("c1").unwrap().failure.unwrap();
+    assert_eq!((failure.attempts, failure.since_ms), (8, since - 64_000), "since when it fails is kept");
+    node.status().succeed();
+    assert!(node.calls().is_empty());
+}
+
+#[test]
+fn unfinished_work_never_fails_the_call_that_takes_it_up() {
+    let node = node_with_failed_del();
+    node.fail("a", "DEL", 43);
+    node.add("c2").result();
+    assert_eq!(node.done(), ["ADD primary eth0", "DEL a net1"]);
+    fs::write(node.path("state/attachments/c1"), "{").unwrap();
+    node.add("c3").result();
+    node.status().succeed();
+    assert_eq!(fs::read_to_string(node.path("state/attachments/c1")).unwrap(), "{");
+}
+
+#[test]
+fn one_run_at_a_time_takes_up_work_and_none_that_another_holds() {
+    let node = node_with_failed_del();
+    let only = Lock::of_unfinished_work(&node.dir()).unwrap().unwrap();
+    node.status().succeed();
+    assert!(node.calls().is_empty(), "another one is at it");
+    drop(only);
+    let held = Lock::of_container(&node.dir(), &key("c1").container_id, LONG).unwrap();
+    node.status().succeed();
+    assert!(node.calls().is_empty(), "the container's lock is held");
+    drop(held);
+    node.status().succeed();
+    assert_eq!(node.done(), ["DEL a net1"]);
+}
+
+#[test]
+fn the_time_for_unfinished_work_is_bounded() {
+    let mut node = Node::new();
+    let containers = ["c1", "c2", "c3", "c4", "c5", "c6"];
+    for container in containers {
+        node.add(container).result();
+        node.edit_record(container, |record| record.abandoned = Some("its pod is gone".to_owned()));
+        // What the ADD of the next one has taken up would be missing here.
+        Lock::of_container(&node.dir(), &key(container).container_id, LONG).unwrap().remove();
+        fs::remove_file(node.path("run/unfinished").join(container)).unwrap();
+    }
+    fs::remove_file(node.path("run/unfinished/.looked")).unwrap();
+    node.forget();
+    node.set(json!({"delegateTimeout": "700ms"}));
+    node.steer("primary", "DEL", json!({"hang": true}));
+    node.status().succeed();
+    let tried = node.calls().len();
+    assert!((1..=4).contains(&tried), "{tried} of {} within two seconds", containers.len());
+    let failed = containers.iter().filter_map(|c| node.record(c).unwrap().failure).collect::<Vec<_>>();
+    assert_eq!(failed.len(), tried);
+    assert!(failed[0].message.contains("did not end within 700ms"), "{}", failed[0].message);
+}
