@@ -95,6 +95,8 @@ fn all_are_installed(call: &Call, plan: &Plan) -> Result<(), CniError> {
     Ok(())
 }
 
+const UNDO_EARLIER: &str = "undo what an earlier ADD of this container left";
+
 /// What an earlier ADD of this container left. One that succeeded stands; the runtime has to DEL first. One
 /// that was killed or failed is undone.
 fn finish_earlier(call: &Call, target: &Target) -> Result<(), CniError> {
@@ -109,15 +111,14 @@ fn finish_earlier(call: &Call, target: &Target) -> Result<(), CniError> {
         return Err(CniError::new(Code::INVALID_ENVIRONMENT, msg));
     }
     call.log.info("undoing what an earlier ADD left", &[]);
-    const WHAT: &str = "undo what an earlier ADD of this container left";
     let undone = del::undo_record(call, earlier, target.netns.clone(), &call.exec);
-    undone.map_err(|error| error.of(WHAT))?;
+    undone.map_err(|error| error.of(UNDO_EARLIER))?;
     match Record::read(dir, &key).map_err(|error| store_error(&error))? {
         None => Ok(()),
         // A new record would hide what is still owed.
         Some(left) => {
             let why = left.failure.map(|failure| failure.message).unwrap_or_default();
-            Err(CniError::new(Code::TRY_AGAIN_LATER, why).of(WHAT))
+            Err(CniError::new(Code::TRY_AGAIN_LATER, why).of(UNDO_EARLIER))
         }
     }
 }

@@ -23,7 +23,7 @@ pub(crate) enum NetworkError {
     #[error("network {network} cannot be used: {reason} (from {origin})")]
     Refused { network: NetworkRef, reason: String, origin: String },
     #[error(
-        "network {network} has no configuration of its own, and {dir} holds none with \"name\": {name:?}"
+        "network {network} has no configuration of its own, and {dir} holds none with \"name\": \"{name}\""
     )]
     NotOnNode { network: NetworkRef, dir: PathBuf, name: NetworkName },
     #[error("read network {network}")]

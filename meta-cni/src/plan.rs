@@ -123,6 +123,11 @@ fn attachment(
     let Wanted { network, network_ref, mut list, selection } = wanted;
     let mut capabilities = if index == 0 { asked.capabilities.clone() } else { CapabilityArgs::new() };
     let mut args = asked.args.clone();
+    if index > 0 {
+        // What the runtime asks for here (podman's --ip) is the primary's too.
+        args.remove("IP");
+        args.remove("MAC");
+    }
     if let Some(selection) = &selection {
         honour::check(&network, &list, selection)?;
         capabilities.extend(selection.capability_args());

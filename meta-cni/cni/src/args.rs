@@ -45,6 +45,11 @@ impl CniArgs {
         }
     }
 
+    /// Takes a key away.
+    pub fn remove(&mut self, key: &str) {
+        self.0.retain(|(k, _)| k != key);
+    }
+
     /// Whether there is no pair.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -70,6 +75,10 @@ mod tests {
         assert_eq!(args.to_string(), "IgnoreUnknown=1;K8S_POD_NAME=b;X=a=b;Y=");
         assert_eq!(args.get("X"), Some("a=b"));
         assert_eq!(args.get("Z"), None);
+        let mut without = args;
+        without.remove("K8S_POD_NAME");
+        without.remove("Z");
+        assert_eq!(without.to_string(), "IgnoreUnknown=1;X=a=b;Y=");
     }
 
     #[test]

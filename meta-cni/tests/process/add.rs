@@ -122,7 +122,7 @@ fn every_wish_of_a_selection_reaches_its_plugins() {
     node.network("default/a", json!({"plugins": [plugin]}));
     node.add("c1")
         .env("CNI_ARGS", "IP=10.0.0.1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web;MAC=02:00:00:00:00:99")
-        .selections(&json!([{
+        .selections(&json!([{"name": "a", "ips": ["10.1.0.6"]}, {
             "name": "a", "namespace": "default", "interface": "data",
             "ips": ["10.1.0.5/24", "fd00::5"], "mac": "02:00:00:00:00:05",
             "infiniband-guid": "00:11:22:33:44:55:66:77",
@@ -133,7 +133,7 @@ fn every_wish_of_a_selection_reaches_its_plugins() {
         .result();
     let calls = node.calls();
     assert_eq!(
-        calls[1].stdin["runtimeConfig"],
+        calls[2].stdin["runtimeConfig"],
         json!({
             "ips": ["10.1.0.5/24", "fd00::5"], "mac": "02:00:00:00:00:05",
             "infinibandGUID": "00:11:22:33:44:55:66:77",
@@ -142,13 +142,14 @@ fn every_wish_of_a_selection_reaches_its_plugins() {
         })
     );
     let merged = json!({"cni": {"colour": "red", "size": 2, "shape": ["round"]}, "other": true});
-    assert_eq!(calls[1].stdin["args"], merged);
-    assert_eq!(calls[1].env["CNI_IFNAME"], "data");
-    assert_eq!(
-        calls[1].env["CNI_ARGS"],
-        "IP=10.1.0.5/24,fd00::5;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web;MAC=02:00:00:00:00:05;IgnoreUnknown=true"
-    );
-    assert!(calls[0].env["CNI_ARGS"].contains("IP=10.0.0.1;"), "the runtime's wish is the primary's");
+    assert_eq!(calls[2].stdin["args"], merged);
+    assert_eq!(calls[2].env["CNI_IFNAME"], "data");
+    let pod = "K8S_POD_NAMESPACE=default;K8S_POD_NAME=web";
+    let runtimes = format!("IP=10.0.0.1;{pod};MAC=02:00:00:00:00:99");
+    assert_eq!(calls[0].env["CNI_ARGS"], runtimes, "what the runtime asks for is the primary's");
+    assert_eq!(calls[1].env["CNI_ARGS"], format!("{pod};IgnoreUnknown=true;IP=10.1.0.6"));
+    // host-local reads one address there and fails at two.
+    assert_eq!(calls[2].env["CNI_ARGS"], format!("{pod};IgnoreUnknown=true;MAC=02:00:00:00:00:05"));
 }
 
 #[test]

@@ -27,7 +27,7 @@ fn ways() -> Vec<(Value, u32, &'static str)> {
         (json!({"raw": "{\"interfaces\":[{\"name\":null}]}"}), 6, "invalid type: null"),
         (json!({"blanks": 17 << 20}), 999, "printed more than 16777216 bytes and was killed"),
         (json!({"signal": 9}), 999, "was killed by signal 9 without a CNI error"),
-        (json!({"signal": 11}), 999, "was killed by signal 11 without a CNI error"),
+        (json!({"signal": 6}), 999, "was killed by signal 6 without a CNI error"),
         (json!({"exit": 3}), 999, "failed with exit status 3 without a CNI error"),
         (json!({"exit": 3, "stderr": "no memory"}), 999, "on stderr: \"no memory\""),
         (json!({"exit": 1, "raw": "oops"}), 999, "on stdout: \"oops\""),
@@ -137,7 +137,7 @@ fn a_plugin_that_does_not_exist_is_refused_before_anything_runs() {
     node.network("default/b", json!({"plugins": [{"type": "a"}, {"type": "absent"}]}));
     let error = node.add("c1").networks("a,b").error();
     assert_eq!(error.code.0, 999);
-    let expected = "network default/b, interface net2: plugin absent: find plugin absent in ";
+    let expected = "network default/b, interface net2: find plugin absent in ";
     assert!(error.msg.starts_with(expected), "{error}");
     assert!(node.calls().is_empty() && node.leftovers().is_empty());
     node.del("c1").succeed();

@@ -14,8 +14,12 @@ use crate::harness::{LONG, NETWORKS, Node};
 fn write_pod(node: &Node, uid: &str, annotations: &[(&str, &str)]) {
     let annotations = annotations.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
     let (namespace, name) = ("default".to_owned(), "web".to_owned());
-    let facts =
-        PodFacts { namespace, name, uid: uid.to_owned(), annotations: BTreeMap::from_iter(annotations) };
+    let facts = PodFacts {
+        namespace,
+        name,
+        uid: uid.to_owned(),
+        annotations: annotations.collect::<BTreeMap<_, _>>(),
+    };
     facts.write(&node.dir()).unwrap();
 }
 
