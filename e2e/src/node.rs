@@ -33,7 +33,6 @@ pub struct Node {
     /// CNI_PATH.
     pub path: Vec<PathBuf>,
     dir: PathBuf,
-    meta_cni: PathBuf,
     /// What the runtime keeps of each container until DEL: the configuration and the result.
     kept: Mutex<BTreeMap<String, Value>>,
 }
@@ -107,21 +106,26 @@ impl Node {
         let (meta_cni, host) = (artefacts::meta_cni()?, Host::new()?);
         let plugins = artefacts::reference_plugins().context("install containernetworking-plugins")?;
         let dir = leftovers::directory(PREFIX)?;
+        let bin = dir.join("bin");
         let path = |name: &str| Value::from(dir.join(name).to_string_lossy());
         let settings = json!({
             "type": "meta-cni",
             "capabilities": { "portMappings": true, "io.kubernetes.cri.pod-annotations": true },
             "multusAutoconfigDir": path("net.d"),
             "confDir": path("net.d"),
-            "binDir": plugins.to_string_lossy(),
+            "binDir": path("bin"),
             "runDir": path("run"),
             "stateDir": path("state"),
         });
         let settings = settings.as_object().cloned().unwrap_or_default();
         let (environment, kept) = (Vec::new(), Mutex::default());
-        let this = Self { host, settings, environment, path: vec![plugins], dir, meta_cni, kept };
-        for name in ["net.d", "manifests"] {
+        let this = Self { host, settings, environment, path: vec![bin], dir, kept };
+        for name in ["bin", "net.d", "manifests"] {
             fs::create_dir(this.dir.join(name)).context("making the node's directories")?;
+        }
+        this.install(&meta_cni)?;
+        for plugin in files(&plugins)? {
+            this.install(&plugins.join(plugin))?;
         }
         Ok(this)
     }
@@ -141,6 +145,18 @@ impl Node {
         self.settings.insert(setting.to_owned(), value.into());
     }
 
+    /// Makes a plugin available under its name.
+    fn install(&self, plugin: &Path) -> Result<()> {
+        let link = self.file("bin").join(plugin.file_name().context("a plugin without a name")?);
+        std::os::unix::fs::symlink(plugin, &link).with_context(|| format!("making {}", link.display()))
+    }
+
+    /// Writes Braid's own CNI configuration, for runtimes that read the directory themselves.
+    pub fn install_configuration(&self) -> Result<()> {
+        let list = json!({ "cniVersion": "1.0.0", "name": "braid", "plugins": [self.settings] });
+        self.configure("00-braid.conflist", &list)
+    }
+
     /// Writes a CNI configuration of the node, such as the primary's.
     pub fn configure(&self, file: &str, list: &Value) -> Result<()> {
         let path = self.file("net.d").join(file);
@@ -150,14 +166,7 @@ impl Node {
     /// Writes NetworkAttachmentDefinitions, named `namespace/name`, and lets the operator render all that there are.
     pub fn define(&self, networks: &[(&str, &Value)]) -> Result<()> {
         for (network, config) in networks {
-            let (namespace, name) = network.split_once('/').context("a network is named namespace/name")?;
-            let config = format!("{config:#}").replace('\n', "\n    ");
-            let text = format!(
-                "apiVersion: k8s.cni.cncf.io/v1\nkind: NetworkAttachmentDefinition\nmetadata:\n  name: {name}\n  \
-                 namespace: {namespace}\nspec:\n  config: |\n    {config}\n"
-            );
-            let path = self.file("manifests").join(format!("{namespace}.{name}.yaml"));
-            fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+            write_manifest(&self.file("manifests"), network, config)?;
         }
         self.render(&self.file("manifests")).map(drop)
     }
@@ -171,10 +180,7 @@ impl Node {
 
     /// Runs the operator once over a directory of manifests; what it printed.
     pub fn render(&self, manifests: &Path) -> Result<String> {
-        let mut command = Command::new(artefacts::braid()?);
-        command.args(["node", "--once", "--manifests"]).arg(manifests);
-        command.arg("--run-dir").arg(self.file("run")).arg("--state-dir").arg(self.file("state"));
-        output(&mut command).context("rendering the networks")
+        render(manifests, &self.directory())
     }
 
     /// Attaches a pod.
@@ -212,7 +218,7 @@ impl Node {
     /// Runs `meta-cni gc` by hand, which takes up unfinished work at once; what it printed.
     pub fn gc_by_hand(&self) -> Result<String> {
         let bin = self.settings.get("binDir").and_then(Value::as_str).unwrap_or_default();
-        let mut command = Command::new(&self.meta_cni);
+        let mut command = Command::new(&self.file("bin/meta-cni"));
         command.args(["gc", "--bin-dir", bin, "--run-dir"]).arg(self.file("run"));
         command.arg("--state-dir").arg(self.file("state"));
         self.host.netns.within(|| output(&mut command))?
@@ -298,7 +304,7 @@ impl Node {
             environment.push(("CNI_NETNS", pod.netns.path().to_string_lossy().into_owned()));
             environment.push(("CNI_ARGS", args));
         }
-        let printed = runtime::call(&self.host.netns, &self.meta_cni, &environment, stdin)?;
+        let printed = runtime::call(&self.host.netns, &self.file("bin/meta-cni"), &environment, stdin)?;
         if (verb == "ADD") == printed.is_null() {
             return Err(Refusal::from(anyhow::anyhow!("{verb} succeeded and printed {printed}")));
         }
@@ -312,6 +318,26 @@ impl Drop for Node {
             report(&error);
         }
     }
+}
+
+/// Writes a NetworkAttachmentDefinition, named `namespace/name`, as people do.
+pub fn write_manifest(manifests: &Path, network: &str, config: &Value) -> Result<()> {
+    let (namespace, name) = network.split_once('/').context("a network is named namespace/name")?;
+    let config = format!("{config:#}").replace('\n', "\n    ");
+    let text = format!(
+        "apiVersion: k8s.cni.cncf.io/v1\nkind: NetworkAttachmentDefinition\nmetadata:\n  name: {name}\n  \
+         namespace: {namespace}\nspec:\n  config: |\n    {config}\n"
+    );
+    let path = manifests.join(format!("{namespace}.{name}.yaml"));
+    fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
+}
+
+/// Runs the operator once over a directory of manifests; what it printed.
+pub fn render(manifests: &Path, directory: &NodeDirectory) -> Result<String> {
+    let mut command = Command::new(artefacts::braid()?);
+    command.args(["node", "--once", "--manifests"]).arg(manifests);
+    command.arg("--run-dir").arg(directory.run()).arg("--state-dir").arg(directory.state());
+    output(&mut command).context("rendering the networks")
 }
 
 /// The names in a directory, hidden ones apart; none if it does not exist.

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test may fail loudly.
 
 mod add;
+mod bad_input;
 mod by_hand;
 mod check;
 mod del;
