@@ -218,7 +218,7 @@ impl Node {
     /// Runs `meta-cni gc` by hand, which takes up unfinished work at once; what it printed.
     pub fn gc_by_hand(&self) -> Result<String> {
         let bin = self.settings.get("binDir").and_then(Value::as_str).unwrap_or_default();
-        let mut command = Command::new(&self.file("bin/meta-cni"));
+        let mut command = Command::new(self.file("bin/meta-cni"));
         command.args(["gc", "--bin-dir", bin, "--run-dir"]).arg(self.file("run"));
         command.arg("--state-dir").arg(self.file("state"));
         self.host.netns.within(|| output(&mut command))?
