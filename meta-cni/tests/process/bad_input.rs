@@ -308,7 +308,7 @@ fn networks_in_the_node_directory() {
     let cases: [(u32, &str, Damage); 15] = [
         (6, "run/networks/default/a is damaged", |node| text(node, "run/networks/default/a", "")),
         (6, "run/networks/default/a is damaged", |node| {
-            text(node, "run/networks/default/a", "{\"schema\":1}")
+            text(node, "run/networks/default/a", "{\"schema\":1}");
         }),
         (6, "move it away", |node| text(node, "run/networks/default/a", "\u{0}\u{1}")),
         (11, "run/networks/default/a has schema version 7", |node| {

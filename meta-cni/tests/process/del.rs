@@ -66,8 +66,10 @@ fn del_goes_on_after_errors_and_tells_all_of_them() {
 fn within_a_list_del_goes_on_too() {
     let node = Node::new();
     node.install("chained");
-    node.cluster(json!({"plugins": [{"type": "primary"}, {"type": "chained"}]}));
+    let needs = json!({"ADD": {"needs": true}, "CHECK": {"needs": true}});
+    node.cluster(json!({"plugins": [{"type": "primary"}, {"type": "chained", "steer": needs}]}));
     node.add("c1").result();
+    node.check("c1").succeed();
     node.forget();
     node.fail("chained", "DEL", 111);
     assert_eq!(node.del("c1").error().code.0, 111);
