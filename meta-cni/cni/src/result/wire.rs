@@ -92,16 +92,27 @@ fn without_newer_fields(mut result: AddResult) -> AddResult {
     result
 }
 
+/// Unknown fields of one form without those that mean something in the other: written there, they would be a
+/// second field of that name, and the result could not be read again.
+fn without(extra: &Map<String, Value>, names: &[&str]) -> Map<String, Value> {
+    let mut extra = extra.clone();
+    for name in names {
+        extra.remove(*name);
+    }
+    extra
+}
+
 impl From<V020> for AddResult {
     fn from(old: V020) -> Self {
-        let mut result = Self { dns: old.dns, extra: old.extra, ..Self::default() };
+        let extra = without(&old.extra, &["interfaces", "ips", "routes"]);
+        let mut result = Self { dns: old.dns, extra, ..Self::default() };
         for mut ip in [old.ip4, old.ip6].into_iter().flatten() {
             result.routes.append(&mut ip.routes);
             result.ips.push(IpConfig {
                 address: ip.ip,
                 gateway: ip.gateway,
                 interface: None,
-                extra: ip.extra,
+                extra: without(&ip.extra, &["address", "interface"]),
             });
         }
         result
@@ -122,14 +133,14 @@ impl TryFrom<&AddResult> for V020 {
                 ip: ip.address,
                 gateway: ip.gateway,
                 routes: routes.cloned().collect(),
-                extra: ip.extra.clone(),
+                extra: without(&ip.extra, &["ip", "routes"]),
             })
         };
         let (ip4, ip6) = (first(Family::Ipv4), first(Family::Ipv6));
         if ip4.is_none() && ip6.is_none() {
             return Err(NoAddress);
         }
-        Ok(Self { ip4, ip6, dns: result.dns.clone(), extra: result.extra.clone() })
+        Ok(Self { ip4, ip6, dns: result.dns.clone(), extra: without(&result.extra, &["ip4", "ip6"]) })
     }
 }
 
@@ -214,6 +225,27 @@ mod tests {
         assert_eq!(result.ips.len(), 1);
         assert!(result.routes[0].is_default());
         assert_eq!(result.dns.domain, "x");
+    }
+
+    #[test]
+    fn fields_that_mean_something_in_another_version_only_are_not_carried_there() {
+        let ip = json!({"ip": "10.0.0.2/24", "address": "x", "interface": "x", "note": 1});
+        let old = json!({"ip4": ip, "interfaces": 1, "ips": [2], "routes": "x", "note": 1});
+        let new = json!({
+            "ips": [{"address": "10.0.0.2/24", "ip": "x", "routes": 3, "note": 1}], "ip4": 1, "ip6": [2], "note": 1,
+        });
+        for (json, version) in [(old, SpecVersion::V0_2_0), (new, SpecVersion::V1_0_0)] {
+            let result = AddResult::parse(json, version).unwrap();
+            assert_eq!((&result.extra["note"], &result.ips[0].extra["note"]), (&json!(1), &json!(1)));
+            // As a record keeps it.
+            let kept = serde_json::to_string(&result).unwrap();
+            assert_eq!(serde_json::from_str::<AddResult>(&kept).unwrap(), result);
+            for version in SpecVersion::ALL {
+                let written = result.to_json(version).unwrap();
+                let read = AddResult::parse(written.clone(), version).unwrap();
+                assert_eq!(read.to_json(version).unwrap(), written, "{version}");
+            }
+        }
     }
 
     #[test]
