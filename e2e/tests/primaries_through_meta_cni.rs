@@ -81,7 +81,7 @@ impl Scene {
     /// The runtime's reading of a result is what is in the pod.
     fn assert_told(&self, pod: &Pod, result: &Value) {
         let in_pod = |interface: &str| -> BTreeSet<IpAddr> {
-            pod.netns.addresses(interface).unwrap().iter().map(|net| net.addr()).collect()
+            pod.netns.addresses(interface).unwrap().iter().map(ipnet::IpNet::addr).collect()
         };
         let told = pod_ips(result).unwrap();
         assert_eq!(
