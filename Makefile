@@ -75,6 +75,8 @@ fuzz: setup ## feed the parsers with made-up input for FUZZ_SECONDS each
 
 lint: setup ## check format, warnings, documentation, dependency arrows and meta-cni's budgets
 	@$(STEP) 'checking the format' 'run: cargo fmt --all' cargo fmt --all --check
+	@$(STEP) 'checking the format of the fuzz targets' 'run: cargo fmt --manifest-path fuzz/Cargo.toml' \
+		cargo fmt --manifest-path fuzz/Cargo.toml --check
 	@$(STEP) 'looking for warnings (clippy)' 'mend what is told above; cargo clippy --fix mends some of it' \
 		cargo clippy $(LOCKED) --workspace --all-targets -- -D warnings
 	@$(STEP) 'checking the documentation (rustdoc)' 'mend the links and comments that are told above' \

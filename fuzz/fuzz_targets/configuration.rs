@@ -22,7 +22,8 @@ fn check(list: &NetworkList) {
     assert_eq!(&again, list);
     let asked = CapabilityArgs::from_iter([("mac".to_owned(), "02:00:00:00:00:01".into())]);
     for plugin in &list.plugins {
-        let request = plugin.request(list, None, &asked).expect("a request without a result can always be made");
+        let request =
+            plugin.request(list, None, &asked).expect("a request without a result can always be made");
         assert_eq!(request.get("name").and_then(|name| name.as_str()), Some(list.name.as_str()));
         assert_eq!(request.get("type").and_then(|kind| kind.as_str()), Some(plugin.plugin().as_str()));
         let _ = plugin.request(list, Some(&AddResult::default()), &asked);

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use cni::error::chain_text;
-use cni::{AddResult, SpecVersion};
+use cni::{AddResult, IfName, SpecVersion};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 
@@ -19,6 +19,9 @@ fuzz_target!(|text: &[u8]| {
 });
 
 fn check(result: &AddResult) {
+    // As a record keeps it.
+    let kept = serde_json::to_string(result).expect("a result can be kept");
+    assert_eq!(&serde_json::from_str::<AddResult>(&kept).expect("what is kept can be read"), result);
     for version in SpecVersion::ALL {
         // Only the oldest versions cannot say everything: they need an address.
         let Ok(written) = result.to_json(version) else {
@@ -35,5 +38,14 @@ fn check(result: &AddResult) {
 }
 
 fn settled(result: &AddResult) {
-    let _ = (result, Path::new("/run/netns/pod"));
+    let Ok(if_name) = IfName::parse("eth0") else { return };
+    let netns = Path::new("/run/netns/pod");
+    for netns in [Some(netns), None] {
+        let settled = result.settled(&if_name, netns);
+        assert!(settled.interfaces.iter().any(|interface| interface.is_in_pod()));
+        assert!(
+            settled.ips.iter().all(|ip| ip.interface.is_some_and(|index| index < settled.interfaces.len()))
+        );
+        assert_eq!(settled.settled(&if_name, netns), settled);
+    }
 }
