@@ -9,11 +9,13 @@
 //! | have a node on which Braid runs, and be its container runtime | [`node`], [`runtime`] |
 //! | have a primary that is shaped like a real one | [`shaped_primary`] |
 //! | wait for a condition | [`wait`] |
+//! | show Braid to people | [`demo`] |
 //! | let containerd or podman do it | [`containerd`], [`podman`], [`image`] |
 
 pub mod artefacts;
 pub mod bench;
 pub mod containerd;
+pub mod demo;
 pub mod host;
 pub mod image;
 mod leftovers;

@@ -250,13 +250,7 @@ impl Node {
 
     /// The addresses that host-local has reserved, with the network's name.
     pub fn reservations(&self) -> Result<Vec<(String, IpAddr)>> {
-        let ipam = self.file("ipam");
-        let mut found = Vec::new();
-        for network in files(&ipam)? {
-            let reserved = files(&ipam.join(&network))?;
-            found.extend(reserved.iter().filter_map(|file| Some((network.clone(), file.parse().ok()?))));
-        }
-        Ok(found)
+        reservations_in(&self.file("ipam"))
     }
 
     /// The configuration of an IPAM by host-local, one range for each subnet.
@@ -340,8 +334,18 @@ pub fn render(manifests: &Path, directory: &NodeDirectory) -> Result<String> {
     output(&mut command).context("rendering the networks")
 }
 
+/// The addresses that host-local has reserved below one of its `dataDir`, with the network's name.
+pub fn reservations_in(dir: &Path) -> Result<Vec<(String, IpAddr)>> {
+    let mut found = Vec::new();
+    for network in files(dir)? {
+        let reserved = files(&dir.join(&network))?;
+        found.extend(reserved.iter().filter_map(|file| Some((network.clone(), file.parse().ok()?))));
+    }
+    Ok(found)
+}
+
 /// The names in a directory, hidden ones apart; none if it does not exist.
-fn files(dir: &Path) -> Result<Vec<String>> {
+pub(crate) fn files(dir: &Path) -> Result<Vec<String>> {
     let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.with_context(|| format!("listing {}", dir.display()))?,
