@@ -18,7 +18,6 @@ use e2e::requirement::{Need, met};
 use e2e::runtime::pod_ips;
 use e2e::shaped_primary::node::{Node as Shaped, Primary};
 use e2e::wait;
-use ipnet::IpNet;
 use serde_json::{Value, json};
 
 const EXECUTABLE: &str = env!("CARGO_BIN_EXE_shaped-primary");
