@@ -3,7 +3,11 @@
 //! The type belongs to the Network Plumbing Working Group, not to Braid: every object that the published
 //! definition accepts is accepted here, and the other way round. So `spec` and `spec.config` may be missing,
 //! neither is nullable, and nothing is said about what the text holds.
+//!
+//! Braid adds `status`, a subresource that only its controller writes. Where somebody else has installed the
+//! definition without it, everything works but the status.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -25,6 +29,11 @@ pub const KIND: &str = "NetworkAttachmentDefinition";
     shortname = "nad",
     namespaced,
     no_spec,
+    status = "NetworkAttachmentDefinitionStatus",
+    printcolumn = r#"{"name": "Accepted", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Accepted\")].status", "description": "Whether Braid can use the network"}"#,
+    printcolumn = r#"{"name": "Nodes", "type": "integer", "jsonPath": ".status.nodes.ready", "description": "Nodes that have the network in its present form"}"#,
+    printcolumn = r#"{"name": "Pods", "type": "integer", "jsonPath": ".status.pods", "description": "Pods that are attached to the network"}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#,
     derive = "Default",
     derive = "PartialEq",
     doc = "A network that pods can ask for in addition to their primary one: a CNI configuration, or the name \
@@ -45,6 +54,45 @@ pub struct NetworkAttachmentDefinitionSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub config: Option<String>,
+}
+
+/// The condition of a network that Braid can use, or not, with the reason.
+pub const ACCEPTED: &str = "Accepted";
+/// The condition of a network that every node has in its present form.
+pub const RENDERED: &str = "Rendered";
+
+/// What Braid's controller says of a network.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NetworkAttachmentDefinitionStatus {
+    /// The generation that all of this is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "i64")]
+    pub observed_generation: Option<i64>,
+    /// `Accepted`: Braid can use the network. `Rendered`: every node that reports has it in its present form.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// How many nodes have the network.
+    #[serde(default)]
+    pub nodes: NodeCounts,
+    /// How many pods are attached to the network.
+    #[serde(default)]
+    pub pods: i64,
+}
+
+/// On how many nodes a network is, and how.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct NodeCounts {
+    /// Nodes that have it in its present form.
+    #[serde(default)]
+    pub ready: i64,
+    /// Nodes that refuse it in its present form.
+    #[serde(default)]
+    pub refused: i64,
+    /// Nodes that report to Braid.
+    #[serde(default)]
+    pub total: i64,
 }
 
 impl NetworkAttachmentDefinition {
