@@ -1,9 +1,10 @@
 //! The command line. Every flag of the node role is an environment variable too.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::builder::FalseyValueParser;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use store::NodeDirectory;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -23,15 +24,20 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Keep this node's networks as manifests say.
+    /// Keep this node's networks as the API server, or a directory of manifests, says.
     ///
-    /// Reads every NetworkAttachmentDefinition of a directory and writes it for meta-cni, removes what is no
-    /// longer there, and follows every change until SIGTERM or SIGINT. Files stay in place at the end.
+    /// Writes every NetworkAttachmentDefinition for meta-cni, removes what is no longer there, and follows
+    /// every change until SIGTERM or SIGINT. Files stay in place at the end. What is wrong is reported with
+    /// its origin, name and reason, and does not hinder the rest; while something cannot be read at all, no
+    /// network is removed.
     ///
-    /// What is wrong is reported with its file, name and reason, and does not hinder the rest. While a file
-    /// cannot be read at all, no network is removed.
+    /// With an API server, it also puts the plugin on the host, tells the API server what pods got, and
+    /// reports about the node. With --manifests, no API server is needed.
     #[command(after_help = EXITS_OF_NODE)]
     Node(NodeArgs),
+    /// Judge the cluster's networks and sum up the nodes' reports (one leader among replicas), and answer the
+    /// API server's admission requests (every replica).
+    Controller(ControllerArgs),
     /// Check files without changing anything.
     ///
     /// YAML (.yaml, .yml) and JSON (.json): NetworkAttachmentDefinitions, and the network annotations of pods
@@ -54,11 +60,46 @@ Exit code: 0 no errors, 1 errors, 2 a file cannot be read or is of no known kind
 #[derive(Debug, Args)]
 pub struct NodeArgs {
     /// The directory of manifests: its *.yaml, *.yml and *.json, not hidden ones, not subdirectories.
+    /// Without it, the API server is asked.
     #[arg(long, env = "BRAID_MANIFESTS", value_name = "DIR")]
-    pub manifests: PathBuf,
-    /// Do it once, print a summary, and end.
-    #[arg(long, env = "BRAID_ONCE", value_parser = FalseyValueParser::new())]
+    pub manifests: Option<PathBuf>,
+    /// Read the manifests once, print a summary, and end.
+    #[arg(long, env = "BRAID_ONCE", value_parser = FalseyValueParser::new(), requires = "manifests")]
     pub once: bool,
+    /// How to reach the API server. Without it: the pod's service account, then KUBECONFIG and ~/.kube/config.
+    #[arg(long, env = "BRAID_KUBECONFIG", value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// This node's name for the API server. Without it: the host's name.
+    #[arg(long, env = "BRAID_NODE_NAME", value_name = "NAME")]
+    pub node_name: Option<String>,
+    /// Where /livez, /readyz, /metrics, /state and /loglevel are served.
+    #[arg(long, env = "BRAID_ADMIN_ADDRESS", value_name = "ADDRESS", default_value = "127.0.0.1:9770")]
+    pub admin_address: SocketAddr,
+    /// Where the container runtime looks for CNI configurations: the primary's is found there, ours is put there.
+    #[arg(long, env = "BRAID_CNI_CONF_DIR", value_name = "DIR", default_value = "/etc/cni/net.d")]
+    pub cni_conf_dir: PathBuf,
+    /// Where the container runtime looks for CNI plugins: ours is put there.
+    #[arg(long, env = "BRAID_CNI_BIN_DIR", value_name = "DIR", default_value = "/opt/cni/bin")]
+    pub cni_bin_dir: PathBuf,
+    /// The plugin's executable to put on the host. Without it: meta-cni beside this program.
+    #[arg(long, env = "BRAID_PLUGIN", value_name = "FILE")]
+    pub plugin: Option<PathBuf>,
+    /// A file with a JSON object of settings for the plugin's configuration (docs/configuration.md).
+    #[arg(long, env = "BRAID_SETTINGS", value_name = "FILE")]
+    pub settings: Option<PathBuf>,
+    /// What is put on the host.
+    #[arg(long, env = "BRAID_INSTALL", value_name = "WHAT", default_value = "all")]
+    pub install: Install,
+    /// Which events pods get.
+    #[arg(long, env = "BRAID_POD_EVENTS", value_name = "WHICH", default_value = "all")]
+    pub pod_events: PodEvents,
+    /// The node's report is written at most so often, in seconds.
+    #[arg(long, env = "BRAID_REPORT_INTERVAL", value_name = "SECONDS", default_value_t = 30)]
+    pub report_interval: u64,
+    /// Our own DaemonSet, as namespace/name: only when it is being deleted is the plugin's configuration taken
+    /// off the host at the end. Without it: never.
+    #[arg(long, env = "BRAID_DAEMONSET", value_name = "NAMESPACE/NAME")]
+    pub daemonset: Option<String>,
     /// The node directory's part that each boot begins without.
     #[arg(long, env = "BRAID_RUN_DIR", value_name = "DIR", default_value = NodeDirectory::RUN)]
     pub run_dir: PathBuf,
@@ -75,6 +116,66 @@ impl NodeArgs {
     pub fn directory(&self) -> NodeDirectory {
         NodeDirectory::new(&self.run_dir, &self.state_dir)
     }
+}
+
+/// What the node role puts on the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Install {
+    /// The plugin's executable and its configuration.
+    All,
+    /// Only the configuration: the executable comes with the host.
+    Configuration,
+    /// Nothing: somebody else does.
+    None,
+}
+
+/// Which events pods get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PodEvents {
+    /// What was added and removed, and what failed.
+    All,
+    /// Only what failed.
+    Problems,
+    /// None.
+    None,
+}
+
+/// Of `braid controller`.
+#[derive(Debug, Args)]
+pub struct ControllerArgs {
+    /// How to reach the API server. Without it: the pod's service account, then KUBECONFIG and ~/.kube/config.
+    #[arg(long, env = "BRAID_KUBECONFIG", value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// The namespace of Braid's own objects: the Lease, and the Service and Secret of the webhook.
+    #[arg(long, env = "BRAID_NAMESPACE", value_name = "NAME", default_value = "braid-system")]
+    pub namespace: String,
+    /// The name of this replica among those that may lead. Without it: the host's name.
+    #[arg(long, env = "BRAID_IDENTITY", value_name = "NAME")]
+    pub identity: Option<String>,
+    /// The name of the Lease.
+    #[arg(long, env = "BRAID_LEASE", value_name = "NAME", default_value = "braid-controller")]
+    pub lease: String,
+    /// Where /livez, /readyz, /metrics, /state and /loglevel are served.
+    #[arg(long, env = "BRAID_ADMIN_ADDRESS", value_name = "ADDRESS", default_value = "[::]:9770")]
+    pub admin_address: SocketAddr,
+    /// Where admission requests are answered; port 0 answers none.
+    #[arg(long, env = "BRAID_WEBHOOK_ADDRESS", value_name = "ADDRESS", default_value = "[::]:9443")]
+    pub webhook_address: SocketAddr,
+    /// The Service that leads the API server to the webhook; the certificate is made for it.
+    #[arg(long, env = "BRAID_WEBHOOK_SERVICE", value_name = "NAME", default_value = "braid-webhook")]
+    pub webhook_service: String,
+    /// The ValidatingWebhookConfiguration whose CA bundle is kept right.
+    #[arg(long, env = "BRAID_WEBHOOK_CONFIGURATION", value_name = "NAME", default_value = "braid")]
+    pub webhook_configuration: String,
+    /// The Secret that holds the webhook's certificate and key.
+    #[arg(long, env = "BRAID_WEBHOOK_SECRET", value_name = "NAME", default_value = "braid-webhook-tls")]
+    pub webhook_secret: String,
+    /// A file with the JSON object of settings that the nodes' plugin has: isolation is judged by it.
+    #[arg(long, env = "BRAID_SETTINGS", value_name = "FILE")]
+    pub settings: Option<PathBuf>,
+    /// What the log tells, as JSON lines on stderr: off, error, warn, info, debug or trace.
+    #[arg(long, env = "BRAID_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
+    pub log_level: LevelFilter,
 }
 
 /// Of `braid check`.
@@ -106,12 +207,21 @@ mod tests {
     }
 
     #[test]
-    fn every_flag_of_the_node_role_is_an_environment_variable() {
+    fn every_flag_of_the_roles_is_an_environment_variable() {
         let command = Cli::command();
-        let node = command.find_subcommand("node").unwrap();
-        for arg in node.get_arguments().filter(|arg| !["help", "version"].contains(&arg.get_id().as_str())) {
-            let expected = format!("BRAID_{}", arg.get_id().as_str().to_uppercase());
-            assert_eq!(arg.get_env().and_then(|env| env.to_str()), Some(expected.as_str()));
+        for role in ["node", "controller"] {
+            let role = command.find_subcommand(role).unwrap();
+            for arg in role.get_arguments().filter(|arg| !["help", "version"].contains(&arg.get_id().as_str())) {
+                let expected = format!("BRAID_{}", arg.get_id().as_str().to_uppercase());
+                assert_eq!(arg.get_env().and_then(|env| env.to_str()), Some(expected.as_str()));
+            }
+        }
+    }
+
+    #[test]
+    fn every_role_starts_without_flags() {
+        for role in ["node", "controller"] {
+            Cli::try_parse_from(["braid", role]).unwrap();
         }
     }
 
@@ -120,6 +230,7 @@ mod tests {
         for line in [
             &["braid"][..],
             &["braid", "node", "--manifests", "m", "--log-level", "loud"],
+            &["braid", "node", "--once"],
             &["braid", "check"],
             &["braid", "other"],
         ] {

@@ -6,12 +6,24 @@
 //! | read manifests from files | [`manifests`] |
 //! | make a node's files of them | [`node`] |
 //! | judge files without changing anything | [`check`] |
+//! | judge networks and aggregate reports for a cluster | [`controller`] |
+//! | talk to the API server | [`cluster`], [`events`] |
+//! | know what the node role knows | [`known`] |
+//! | look into a running process | [`admin`], [`metrics`], [`logs`] |
+//! | start tasks and end them | [`tasks`] |
 
+pub mod admin;
 pub mod args;
 pub mod check;
+pub mod cluster;
+pub mod controller;
+pub mod events;
+pub mod known;
 pub mod logs;
 pub mod manifests;
+pub mod metrics;
 pub mod node;
+pub mod tasks;
 pub mod verdict;
 
 pub use verdict::{Verdict, Wrong};

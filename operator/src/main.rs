@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use operator::args::{Cli, Command, NodeArgs};
-use operator::{Verdict, check, logs, node};
+use operator::{Verdict, check, controller, logs, node};
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
@@ -22,6 +22,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<Verdict> {
     match cli.command {
         Command::Node(args) => node(&args),
+        Command::Controller(args) => Ok(controller::role::run(&args)?),
         Command::Check(args) => {
             check::check(&args.files, &mut io::stdout().lock(), &mut io::stderr().lock()).context("print")
         }
@@ -29,10 +30,11 @@ fn run(cli: Cli) -> anyhow::Result<Verdict> {
 }
 
 fn node(args: &NodeArgs) -> anyhow::Result<Verdict> {
+    let Some(manifests) = &args.manifests else { return Ok(node::role::run(args)?) };
     if args.once {
         let (out, err) = (&mut io::stdout().lock(), &mut io::stderr().lock());
-        return node::once(&args.manifests, &args.directory(), out, err).context("print");
+        return node::once(manifests, &args.directory(), out, err).context("print");
     }
     logs::start(args.log_level);
-    Ok(node::follow::follow(&args.manifests, &args.directory())?)
+    Ok(node::follow::follow(manifests, &args.directory())?)
 }

@@ -6,10 +6,24 @@
 //! | bring the node directory to what it should be | [`sync`] |
 //! | know when a directory changes | [`changes`] |
 //! | do all that for a directory of manifests, once or for ever | [`once`], [`follow`] |
+//! | do it for the networks and pods of an API server | [`networks`], [`pods`] |
+//! | tell the API server what pods got | [`records`], [`network_status`] |
+//! | find what nobody will undo | [`abandoned`] |
+//! | put the plugin on the host | [`install`] |
+//! | tell the API server about the node | [`report`] |
+//! | run all of it | [`role`] |
 
+pub mod abandoned;
 pub mod changes;
 pub mod follow;
+pub mod install;
+pub mod network_status;
+pub mod networks;
+pub mod pods;
+pub mod records;
 pub mod render;
+pub mod report;
+pub mod role;
 pub mod sync;
 
 use std::fmt;

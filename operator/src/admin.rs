@@ -1,0 +1,1 @@
+//! The admin server of both roles: `/livez`, `/readyz`, `/metrics`, `/state`, `/loglevel`.

@@ -1,0 +1,18 @@
+//! The controller role: judges networks, aggregates the nodes' reports, answers the API server's questions.
+//!
+//! | to | see |
+//! |---|---|
+//! | have one leader among replicas | [`lease`] |
+//! | know what is wrong with a network | [`judgement`] |
+//! | write the status of networks | [`conditions`] |
+//! | keep the nodes' reports in order | [`reports`] |
+//! | answer admission requests | [`webhook`], [`certificate`] |
+//! | run all of it | [`role`] |
+
+pub mod certificate;
+pub mod conditions;
+pub mod judgement;
+pub mod lease;
+pub mod reports;
+pub mod role;
+pub mod webhook;

@@ -1,0 +1,1 @@
+//! The webhook's certificate: made, rotated, and told to the API server.

@@ -1,0 +1,1 @@
+//! The status of networks: what the controller judges and the nodes report.

@@ -1,0 +1,1 @@
+//! What is wrong with a network, alone and beside the others.

@@ -1,0 +1,1 @@
+//! The nodes' reports: adopted by their nodes, removed when those are gone.

@@ -1,0 +1,1 @@
+//! Events that people read with kubectl describe.

@@ -1,0 +1,1 @@
+//! Records whose pod is gone for good.

@@ -1,0 +1,1 @@
+//! Puts the plugin's executable and configuration on the host.

@@ -1,0 +1,1 @@
+//! Brings what pods got to their annotation.

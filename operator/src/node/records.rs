@@ -1,0 +1,1 @@
+//! Follows the records that meta-cni writes.
