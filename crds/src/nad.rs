@@ -10,7 +10,8 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// `apiVersion` of a NetworkAttachmentDefinition.
 pub const API_VERSION: &str = "k8s.cni.cncf.io/v1";
@@ -61,23 +62,24 @@ pub const ACCEPTED: &str = "Accepted";
 /// The condition of a network that every node has in its present form.
 pub const RENDERED: &str = "Rendered";
 
-/// What Braid's controller says of a network.
+/// What Braid's controller says of a network. A field that somebody else has filled in his own way reads as
+/// absent: a network is not lost for its status.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NetworkAttachmentDefinitionStatus {
     /// The generation that all of this is about.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "i64")]
     pub observed_generation: Option<i64>,
     /// `Accepted`: Braid can use the network. `Rendered`: every node that reports has it in its present form.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "lenient", skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     /// How many nodes have the network.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub nodes: NodeCounts,
     /// How many pods are attached to the network.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub pods: i64,
 }
 
@@ -93,6 +95,11 @@ pub struct NodeCounts {
     /// Nodes that report to Braid.
     #[serde(default)]
     pub total: i64,
+}
+
+fn lenient<'de, D: Deserializer<'de>, T: Default + DeserializeOwned>(from: D) -> Result<T, D::Error> {
+    let value = serde_json::Value::deserialize(from)?;
+    Ok(serde_json::from_value(value).unwrap_or_default())
 }
 
 impl NetworkAttachmentDefinition {
@@ -140,7 +147,7 @@ mod tests {
     #[test]
     fn fields_of_others_do_not_hinder_reading() {
         let mut object = nad(json!({"config": "x", "vendor": [1]}));
-        object["status"] = json!({"conditions": []});
+        object["status"] = json!({"conditions": [{"kind": "theirs"}], "pods": "many", "nodes": [], "x": 1});
         object["extra"] = json!(1);
         let read: NetworkAttachmentDefinition = serde_json::from_value(object).unwrap();
         assert_eq!(read.config(), "x");

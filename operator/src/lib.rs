@@ -7,7 +7,7 @@
 //! | make a node's files of them | [`node`] |
 //! | judge files without changing anything | [`check`] |
 //! | judge networks and aggregate reports for a cluster | [`controller`] |
-//! | talk to the API server | [`cluster`], [`events`] |
+//! | talk to the API server | [`cluster`], [`watching`], [`events`] |
 //! | know what the node role knows | [`known`] |
 //! | look into a running process | [`admin`], [`metrics`], [`logs`] |
 //! | start tasks and end them | [`tasks`] |
@@ -25,5 +25,6 @@ pub mod metrics;
 pub mod node;
 pub mod tasks;
 pub mod verdict;
+pub mod watching;
 
 pub use verdict::{Verdict, Wrong};

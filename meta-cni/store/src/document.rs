@@ -42,7 +42,7 @@ pub(crate) fn read<T: Document>(path: &Path) -> Result<Option<T>, StoreError> {
 }
 
 /// The text of a document, as [`write()`] puts it into its file.
-pub(crate) fn text<T: Document>(path: &Path, document: &T) -> Result<Vec<u8>, StoreError> {
+fn text<T: Document>(path: &Path, document: &T) -> Result<Vec<u8>, StoreError> {
     let mut text = serde_json::to_vec(&Versioned { schema: T::SCHEMA, document })
         .map_err(|error| StoreError::write(path)(error.into()))?;
     text.push(b'\n');
@@ -52,6 +52,15 @@ pub(crate) fn text<T: Document>(path: &Path, document: &T) -> Result<Vec<u8>, St
 /// Writes a document atomically.
 pub(crate) fn write<T: Document>(path: &Path, document: &T) -> Result<(), StoreError> {
     atomic::write(path, &text(path, document)?)
+}
+
+/// Writes a document atomically, unless its file already says the same; whether it was written.
+pub(crate) fn write_if_changed<T: Document>(path: &Path, document: &T) -> Result<bool, StoreError> {
+    let text = text(path, document)?;
+    if std::fs::read(path).is_ok_and(|present| present == text) {
+        return Ok(false);
+    }
+    atomic::write(path, &text).map(|()| true)
 }
 
 #[cfg(test)]

@@ -64,12 +64,7 @@ impl RenderedNetwork {
 
     /// Writes the network's file, unless it already says the same; whether it was written.
     pub fn write(&self, dir: &NodeDirectory) -> Result<bool, StoreError> {
-        let path = dir.network(&self.network);
-        let text = document::text(&path, self)?;
-        if std::fs::read(&path).is_ok_and(|present| present == text) {
-            return Ok(false);
-        }
-        atomic::write(&path, &text).map(|()| true)
+        document::write_if_changed(&dir.network(&self.network), self)
     }
 
     /// Removes a network's file, and its directory if it was the last; whether there was one.
@@ -79,6 +74,11 @@ impl RenderedNetwork {
         // Fails while other networks are in it.
         let _ = std::fs::remove_dir(path.parent().unwrap_or(Path::new("/")));
         Ok(removed)
+    }
+
+    /// Removes what killed writers left beside the networks' files.
+    pub fn sweep(dir: &NodeDirectory) -> Result<(), StoreError> {
+        sweep_by_namespace(&dir.networks())
     }
 
     /// Every network that has a file. Files of other names are passed over: no reader would find them.
@@ -92,6 +92,14 @@ impl RenderedNetwork {
         }
         Ok(found)
     }
+}
+
+/// Removes temporary files two levels below `dir`.
+pub(crate) fn sweep_by_namespace(dir: &Path) -> Result<(), StoreError> {
+    for namespace in atomic::files(dir)? {
+        atomic::sweep(&dir.join(namespace))?;
+    }
+    Ok(())
 }
 
 /// Every file two levels below `dir`: its namespace and its own name.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::document::{self, Document};
 use crate::names::name_of;
-use crate::network::files_by_namespace;
+use crate::network::{files_by_namespace, sweep_by_namespace};
 use crate::{NodeDirectory, StoreError, atomic};
 
 /// What the operator knows of one pod.
@@ -33,9 +33,9 @@ impl PodFacts {
         document::read(&dir.pod(namespace, name))
     }
 
-    /// Writes the pod's file.
-    pub fn write(&self, dir: &NodeDirectory) -> Result<(), StoreError> {
-        document::write(&dir.pod(&self.namespace, &self.name), self)
+    /// Writes the pod's file, unless it already says the same; whether it was written.
+    pub fn write(&self, dir: &NodeDirectory) -> Result<bool, StoreError> {
+        document::write_if_changed(&dir.pod(&self.namespace, &self.name), self)
     }
 
     /// Removes a pod's file; whether there was one.
@@ -45,6 +45,11 @@ impl PodFacts {
         // Fails while other pods are in it.
         let _ = std::fs::remove_dir(path.parent().unwrap_or(Path::new("/")));
         Ok(removed)
+    }
+
+    /// Removes what killed writers left beside the pods' files.
+    pub fn sweep(dir: &NodeDirectory) -> Result<(), StoreError> {
+        sweep_by_namespace(&dir.pods())
     }
 
     /// Namespace and name of every pod that has a file.
@@ -68,7 +73,8 @@ mod tests {
             uid: "1234".to_owned(),
             annotations: BTreeMap::from([("k".to_owned(), "v".to_owned())]),
         };
-        pod.write(&dir).unwrap();
+        assert!(pod.write(&dir).unwrap());
+        assert!(!pod.write(&dir).unwrap(), "it says the same already");
         assert_eq!(PodFacts::read(&dir, "default", "web-0").unwrap().unwrap(), pod);
         assert_eq!(PodFacts::list(&dir).unwrap(), [("default".to_owned(), "web-0".to_owned())]);
         assert!(PodFacts::remove(&dir, "default", "web-0").unwrap());

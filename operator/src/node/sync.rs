@@ -116,11 +116,7 @@ fn prune(
 /// The operator is the only writer of these directories.
 fn sweep(dir: &NodeDirectory) -> Result<(), StoreError> {
     atomic::sweep(dir.run())?;
-    let networks = dir.networks();
-    for namespace in atomic::files(&networks)? {
-        atomic::sweep(&networks.join(namespace))?;
-    }
-    Ok(())
+    RenderedNetwork::sweep(dir)
 }
 
 #[cfg(test)]

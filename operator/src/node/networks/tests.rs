@@ -1,0 +1,126 @@
+use serde_json::{Value, json};
+use store::node::NodeFacts;
+
+use super::*;
+
+fn keeper() -> (tempfile::TempDir, Keeper) {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = NodeDirectory::new(temp.path().join("run"), temp.path().join("state"));
+    let (metrics, _) = Metrics::new();
+    (temp, Keeper { dir, known: Arc::default(), metrics, listing: BTreeMap::new() })
+}
+
+fn object(name: &str, generation: i64, spec: Value) -> Object {
+    serde_json::from_value(json!({
+        "apiVersion": crds::nad::API_VERSION, "kind": crds::nad::KIND,
+        "metadata": {"namespace": "default", "name": name, "generation": generation}, "spec": spec,
+    }))
+    .unwrap()
+}
+
+fn bridge(name: &str, generation: i64) -> Object {
+    object(name, generation, json!({"config": r#"{"type":"bridge"}"#}))
+}
+
+async fn list(keeper: &mut Keeper, objects: impl IntoIterator<Item = Object>) -> Result<(), StoreError> {
+    keeper.take(Event::Init).await?;
+    for object in objects {
+        keeper.take(Event::InitApply(object)).await?;
+    }
+    keeper.take(Event::InitDone).await
+}
+
+fn files(keeper: &Keeper) -> Vec<String> {
+    RenderedNetwork::list(&keeper.dir).unwrap().iter().map(ToString::to_string).collect()
+}
+
+fn network(name: &str) -> NetworkRef {
+    NetworkRef::parse("default", name).unwrap()
+}
+
+#[tokio::test]
+async fn nothing_is_written_or_complete_before_the_list_is() {
+    let (_temp, mut keeper) = keeper();
+    keeper.take(Event::Init).await.unwrap();
+    keeper.take(Event::InitApply(bridge("a", 1))).await.unwrap();
+    assert!(files(&keeper).is_empty());
+    assert!(keeper.known.look().networks.complete.is_none());
+    keeper.take(Event::InitDone).await.unwrap();
+    assert_eq!(files(&keeper), ["default/a"]);
+    assert!(keeper.known.look().networks.complete.is_some());
+    assert!(NodeFacts::read(&keeper.dir).unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_second_list_removes_what_is_no_longer_there() {
+    let (_temp, mut keeper) = keeper();
+    list(&mut keeper, [bridge("a", 1), bridge("b", 1)]).await.unwrap();
+    list(&mut keeper, [bridge("b", 1), bridge("c", 1)]).await.unwrap();
+    assert_eq!(files(&keeper), ["default/b", "default/c"]);
+    assert_eq!(
+        keeper.known.look().networks.all.keys().cloned().collect::<Vec<_>>(),
+        [network("b"), network("c")]
+    );
+}
+
+#[tokio::test]
+async fn a_list_that_was_broken_off_leaves_nothing_behind() {
+    let (_temp, mut keeper) = keeper();
+    keeper.take(Event::Init).await.unwrap();
+    keeper.take(Event::InitApply(bridge("half", 1))).await.unwrap();
+    list(&mut keeper, [bridge("a", 1)]).await.unwrap();
+    assert_eq!(files(&keeper), ["default/a"]);
+}
+
+#[tokio::test]
+async fn events_change_one_network_and_only_changes_are_news() {
+    let (_temp, mut keeper) = keeper();
+    list(&mut keeper, [bridge("a", 1)]).await.unwrap();
+    let mut news = keeper.known.news();
+    keeper.take(Event::Apply(bridge("b", 1))).await.unwrap();
+    assert!(news.has_changed().unwrap());
+    news.mark_unchanged();
+    keeper.take(Event::Apply(bridge("b", 1))).await.unwrap();
+    assert!(!news.has_changed().unwrap(), "a label that changed is nobody's business");
+    keeper.take(Event::Delete(bridge("a", 1))).await.unwrap();
+    assert_eq!(files(&keeper), ["default/b"]);
+}
+
+#[tokio::test]
+async fn a_network_that_turns_invalid_keeps_no_stale_file() {
+    let (_temp, mut keeper) = keeper();
+    list(&mut keeper, [bridge("a", 1)]).await.unwrap();
+    keeper.take(Event::Apply(object("a", 2, json!({"config": "{}"})))).await.unwrap();
+    let file = RenderedNetwork::read(&keeper.dir, &network("a")).unwrap().unwrap();
+    assert!(matches!(file.outcome, Outcome::Refused { .. }));
+    let state = keeper.known.look();
+    let known = &state.networks.all[&network("a")];
+    assert_eq!(known.generation, Some(2));
+    assert!(matches!(known.fate, Fate::Invalid(_)), "{known:?}");
+}
+
+#[tokio::test]
+async fn an_object_that_cannot_be_read_hinders_no_other_and_says_why() {
+    let (_temp, mut keeper) = keeper();
+    let odd = object("odd", 7, json!({"config": {"type": "bridge"}}));
+    list(&mut keeper, [odd, bridge("a", 1)]).await.unwrap();
+    let file = RenderedNetwork::read(&keeper.dir, &network("odd")).unwrap().unwrap();
+    let Outcome::Refused { reason } = file.outcome else { panic!("{file:?}") };
+    assert!(reason.contains("cannot be read as a NetworkAttachmentDefinition"), "{reason}");
+    assert_eq!(file.generation, Some(7));
+    assert_eq!(keeper.metrics.undecodable_objects.get(), 1);
+    let state = keeper.known.look();
+    assert!(matches!(state.networks.all[&network("odd")].fate, Fate::Undecodable(_)));
+    assert_eq!(state.networks.all[&network("a")].fate, Fate::Usable);
+    assert!(state.networks.complete.is_some());
+}
+
+#[tokio::test]
+async fn what_the_directory_does_not_take_is_an_error_and_nothing_is_complete() {
+    let (_temp, mut keeper) = keeper();
+    std::fs::create_dir_all(keeper.dir.network(&network("a")).join("in the way")).unwrap();
+    let outcome = list(&mut keeper, [bridge("a", 1), bridge("b", 1)]).await;
+    assert!(outcome.is_err());
+    assert!(keeper.known.look().networks.complete.is_none());
+    assert_eq!(files(&keeper).last().map(String::as_str), Some("default/b"), "the others are written");
+}
