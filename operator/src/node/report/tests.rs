@@ -1,0 +1,172 @@
+use std::sync::Mutex;
+use std::time::SystemTime;
+
+use cni::npwg::NetworkRef;
+use cni::{ContainerId, IfName};
+use http::{Request, Response};
+use kube::client::Body;
+use serde_json::Value;
+use store::record::{Phase, PodIdentity, RecordKey};
+
+use super::*;
+use crate::known::{Attachment, Fate, Network, Primary, Record};
+
+fn network(name: &str) -> NetworkRef {
+    NetworkRef::parse("default", name).unwrap()
+}
+
+fn record(phase: Phase, networks: &[&str]) -> Record {
+    let attachment = |(index, name): (usize, &&str)| Attachment {
+        network: (*name).to_owned(),
+        interface: format!("net{index}"),
+        delegate: "bridge".to_owned(),
+        addresses: Vec::new(),
+        add_us: None,
+    };
+    Record {
+        phase,
+        pod: Some(PodIdentity { namespace: "default".to_owned(), name: "web".to_owned(), uid: None }),
+        created_ms: 0,
+        attachments: networks.iter().enumerate().map(attachment).collect(),
+        network_status: None,
+        failure: None,
+        abandoned: None,
+    }
+}
+
+fn key(id: &str) -> RecordKey {
+    RecordKey { container_id: ContainerId::parse(id).unwrap(), if_name: IfName::parse("eth0").unwrap() }
+}
+
+fn state() -> State {
+    let mut state = State::default();
+    let all = &mut state.networks.all;
+    all.insert(network("storage"), Network { generation: Some(3), fate: Fate::Usable });
+    all.insert(network("wrong"), Network { generation: Some(1), fate: Fate::Invalid("no type".to_owned()) });
+    state.networks.complete = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000));
+    state.primary = Primary::Found {
+        name: "cbr0".to_owned(),
+        file: "/etc/cni/net.d/10-flannel.conflist".to_owned(),
+        plugins: vec!["flannel".to_owned(), "portmap".to_owned()],
+    };
+    let storage = "default/storage";
+    state.records.all.insert(key("a"), record(Phase::Attached, &["cbr0", storage, storage]));
+    state.records.all.insert(key("b"), record(Phase::Attached, &["cbr0", storage]));
+    state.records.all.insert(key("c"), record(Phase::Deleting, &["cbr0", storage]));
+    let abandoned = Record { abandoned: Some("gone".to_owned()), ..record(Phase::Attached, &["cbr0"]) };
+    state.records.all.insert(key("d"), abandoned);
+    state
+}
+
+#[test]
+fn the_report_says_what_is_known() {
+    let report = serde_json::to_value(content(&state(), &[], None)).unwrap();
+    assert_eq!(report["networks"], json!({"default/storage": 3}));
+    assert_eq!(
+        report["refused"],
+        json!([{"network": "default/wrong", "generation": 1, "reason": "Invalid", "message": "no type"}])
+    );
+    assert_eq!(
+        report["attachments"],
+        json!({"pods": 2, "networks": {"default/storage": 2}, "unfinished": 1, "abandoned": 1})
+    );
+    assert_eq!(report["primary"]["plugins"], json!(["flannel", "portmap"]));
+    assert_eq!(report["lastCompleteSync"], "1970-01-12T13:46:40Z");
+    assert_eq!(report["conditions"][0]["status"], "True");
+}
+
+#[test]
+fn a_node_that_is_not_ready_says_why_and_since_when() {
+    let mut before = content(&state(), &["primary: there is none".to_owned()], None);
+    before.conditions[0].last_transition_time =
+        serde_json::from_value(json!("2020-01-01T00:00:00Z")).unwrap();
+    let still = content(&state(), &["plugin: no space".to_owned()], Some(&before));
+    assert_eq!(still.conditions[0].message, "plugin: no space");
+    assert_eq!(still.conditions[0].last_transition_time, before.conditions[0].last_transition_time);
+    let ready = content(&state(), &[], Some(&before));
+    assert_ne!(ready.conditions[0].last_transition_time, before.conditions[0].last_transition_time);
+}
+
+#[test]
+fn time_alone_is_no_news() {
+    let mut state = state();
+    let before = content(&state, &[], None);
+    state.networks.complete = Some(SystemTime::now());
+    assert!(!differ(&before, &content(&state, &[], Some(&before))));
+    state.records.all.clear();
+    assert!(differ(&before, &content(&state, &[], Some(&before))));
+}
+
+/// An API server that answers with the given codes, then with 200, and keeps what it was sent.
+fn server(codes: &[u16]) -> (Client, Arc<Mutex<Vec<Value>>>) {
+    let seen: Arc<Mutex<Vec<Value>>> = Arc::default();
+    let (kept, codes) =
+        (Arc::clone(&seen), Mutex::new(codes.iter().copied().collect::<Vec<_>>().into_iter()));
+    let codes = Arc::new(codes);
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let (kept, codes) = (Arc::clone(&kept), Arc::clone(&codes));
+        async move {
+            assert_eq!(request.method(), "PATCH");
+            let bytes = request.into_body().collect_bytes().await.unwrap();
+            let body: Value = serde_json::from_slice(&bytes).unwrap();
+            let code = codes.lock().unwrap().next().unwrap_or(200);
+            let answer = match code {
+                200 => {
+                    json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": {"name": "n"}})
+                }
+                code => {
+                    json!({"kind": "Status", "status": "Failure", "message": "no", "reason": "No", "code": code})
+                }
+            };
+            kept.lock().unwrap().push(body);
+            let answer = Body::from(answer.to_string().into_bytes());
+            Ok::<_, std::convert::Infallible>(Response::builder().status(code).body(answer).unwrap())
+        }
+    });
+    (Client::new(service, "default"), seen)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_is_written_once_and_again_only_for_news_and_not_too_often() {
+    let (client, seen) = server(&[]);
+    let known: Arc<Known> = Arc::default();
+    let (metrics, _) = Metrics::new();
+    let interval = Duration::from_secs(30);
+    let run = run(client, "n".to_owned(), interval, |_| Vec::new(), Arc::clone(&known), Arc::clone(&metrics));
+    let script = async {
+        sleep(Duration::from_secs(60)).await;
+        assert_eq!(seen.lock().unwrap().len(), 1);
+        for second in 0..60 {
+            known.tell(|state| {
+                let network = Network { generation: Some(second), fate: Fate::Usable };
+                state.networks.all.insert(network_ref(), network).is_none_or(|_| true)
+            });
+            sleep(Duration::from_secs(1)).await;
+        }
+        let written = seen.lock().unwrap().len();
+        assert!((3..=4).contains(&written), "{written} writes in two minutes");
+        sleep(Duration::from_secs(60)).await;
+        assert_eq!(
+            seen.lock().unwrap().last().unwrap()["report"]["networks"],
+            json!({"default/storage": 59})
+        );
+    };
+    tokio::select! { _ = run => unreachable!(), () = script => {} }
+}
+
+fn network_ref() -> NetworkRef {
+    network("storage")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_fails_is_repeated_until_it_holds() {
+    let (client, seen) = server(&[500, 404, 429]);
+    let known: Arc<Known> = Arc::default();
+    let (metrics, _) = Metrics::new();
+    let interval = Duration::from_secs(1);
+    let run = run(client, "n".to_owned(), interval, |_| Vec::new(), Arc::clone(&known), Arc::clone(&metrics));
+    tokio::select! { _ = run => unreachable!(), () = sleep(Duration::from_secs(300)) => {} }
+    let count = |outcome| metrics.reports.get_or_create(&ByOutcome { outcome }).get();
+    assert_eq!((count(Outcome::ok), count(Outcome::retried)), (1, 3));
+    assert_eq!(seen.lock().unwrap().len(), 4);
+}
