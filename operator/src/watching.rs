@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cni::error::chain_text;
-use futures::{Stream, StreamExt, future};
+use futures::{Stream, StreamExt, future, stream};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
 use store::StoreError;
@@ -32,15 +32,34 @@ pub struct Subject {
     pub missing: &'static str,
 }
 
+/// kube's watcher asks for a version that is too old for ever where the API server answers so with a status and
+/// not with an event, as it does where a definition was removed and came back; a new watcher lists first.
+fn lasting<K, S>(stream: impl Fn() -> S) -> impl Stream<Item = watcher::Result<Event<K>>>
+where
+    S: Stream<Item = watcher::Result<Event<K>>> + Send,
+{
+    stream::unfold((stream, None), |(stream, current)| async move {
+        let mut current = current.unwrap_or_else(|| Box::pin(stream()));
+        let item = current.next().await?;
+        let refused = |error: &kube::Error| meaning(error) == Meaning::Gone;
+        let ended = matches!(&item, Err(watcher::Error::WatchStartFailed(error)) if refused(error));
+        Some((item, (stream, (!ended).then_some(current))))
+    })
+}
+
 /// The events of a watch. `trouble` is told what is wrong, in words for people, and `None` once it is over.
-pub fn events<K: Debug + Send + 'static>(
-    stream: impl Stream<Item = watcher::Result<Event<K>>> + Send,
+pub fn events<K, S>(
+    stream: impl Fn() -> S,
     subject: Subject,
     metrics: Arc<Metrics>,
     mut trouble: impl FnMut(Option<String>),
-) -> impl Stream<Item = Event<K>> {
+) -> impl Stream<Item = Event<K>>
+where
+    K: Debug + Send + 'static,
+    S: Stream<Item = watcher::Result<Event<K>>> + Send,
+{
     let mut last = None;
-    stream.default_backoff().filter_map(move |item| {
+    lasting(stream).default_backoff().filter_map(move |item| {
         let (event, text) = match item {
             // A list begins before the API server has answered anything.
             Ok(Event::Init) => return future::ready(Some(Event::Init)),
@@ -87,7 +106,7 @@ where
     let mut retry = FIRST_RETRY;
     loop {
         let begun = Instant::now();
-        let mut events = pin!(events(stream(), subject, Arc::clone(&metrics), keeper.trouble()));
+        let mut events = pin!(events(&stream, subject, Arc::clone(&metrics), keeper.trouble()));
         let error = loop {
             let Some(event) = events.next().await else { continue };
             if let Err(error) = keeper.take(event).await {
@@ -133,7 +152,6 @@ pub(crate) fn cause_text(error: &kube::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use futures::stream;
     use kube::core::Status;
 
     use super::*;
@@ -164,12 +182,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn errors_are_counted_told_once_and_never_end_the_watch() {
         let fail = || Err(watcher::Error::WatchStartFailed(answer(500)));
-        let items: Vec<watcher::Result<Event<u8>>> =
-            vec![Ok(Event::Init), fail(), fail(), Ok(Event::Apply(1)), Ok(Event::Apply(2))];
+        let items = || -> Vec<watcher::Result<Event<u8>>> {
+            vec![Ok(Event::Init), fail(), fail(), Ok(Event::Apply(1)), Ok(Event::Apply(2))]
+        };
         let (metrics, _) = Metrics::new();
         let mut told = Vec::new();
         let seen =
-            events(stream::iter(items), SUBJECT, Arc::clone(&metrics), |text| told.push(text.is_some()));
+            events(|| stream::iter(items()), SUBJECT, Arc::clone(&metrics), |text| told.push(text.is_some()));
         let seen: Vec<_> = seen.collect().await;
         assert!(matches!(seen[..], [Event::Init, Event::Apply(1), Event::Apply(2)]), "{seen:?}");
         assert_eq!(told, [true, false]);

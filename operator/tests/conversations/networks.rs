@@ -1,0 +1,189 @@
+//! The node role's networks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cni::npwg::NetworkRef;
+use operator::known::{Known, State};
+use operator::metrics::Metrics;
+use operator::node::networks;
+use serde_json::{Value, json};
+use store::NodeDirectory;
+use store::network::RenderedNetwork;
+
+use super::server::{Answer, Server, event};
+
+const LONG: Duration = Duration::from_secs(30);
+
+/// A node role's keeper of networks that talks to a script.
+struct Scene {
+    server: Server,
+    known: Arc<Known>,
+    metrics: Arc<Metrics>,
+    dir: NodeDirectory,
+    _temp: tempfile::TempDir,
+}
+
+impl Scene {
+    async fn start(lists: Vec<Answer>, watches: Vec<Answer>) -> Self {
+        let server = Server::start(lists, watches).await;
+        let temp = tempfile::tempdir().unwrap();
+        let dir = NodeDirectory::new(temp.path().join("run"), temp.path().join("state"));
+        let known: Arc<Known> = Arc::default();
+        let (metrics, _) = Metrics::new();
+        let run = networks::run(server.client(), dir.clone(), Arc::clone(&known), Arc::clone(&metrics));
+        tokio::spawn(run);
+        Self { server, known, metrics, dir, _temp: temp }
+    }
+
+    /// Waits until what is known is as `condition` says.
+    async fn until(&self, what: &str, condition: impl Fn(&State) -> bool) {
+        let mut news = self.known.news();
+        let reached = async {
+            while !condition(&self.known.look()) {
+                news.changed().await.unwrap();
+            }
+        };
+        let reached = tokio::time::timeout(LONG, reached).await;
+        assert!(reached.is_ok(), "{what}: {:?}; asked {:?}", self.known.look(), self.server.asked());
+    }
+
+    async fn until_networks_are(&self, names: &[&str]) {
+        let wanted: Vec<_> = names.iter().map(|name| NetworkRef::parse("default", name).unwrap()).collect();
+        self.until(&format!("{names:?}"), |state| {
+            state.networks.complete.is_some() && state.networks.all.keys().eq(wanted.iter())
+        })
+        .await;
+        assert_eq!(RenderedNetwork::list(&self.dir).unwrap(), wanted, "the files say the same");
+    }
+}
+
+fn nad(name: &str, version: u64) -> Value {
+    json!({
+        "apiVersion": crds::nad::API_VERSION, "kind": crds::nad::KIND,
+        "metadata": {"namespace": "default", "name": name, "resourceVersion": version.to_string(), "generation": 1},
+        "spec": {"config": r#"{"type":"bridge"}"#},
+    })
+}
+
+fn expired() -> String {
+    event(
+        "ERROR",
+        &json!({"kind": "Status", "status": "Failure", "reason": "Expired", "message": "too old", "code": 410}),
+    )
+}
+
+#[tokio::test]
+async fn a_watch_that_expires_is_made_up_for_by_a_list_that_also_removes() {
+    let scene = Scene::start(
+        vec![
+            Answer::List(5, vec![nad("a", 1), nad("b", 2)]),
+            Answer::List(900, vec![nad("b", 2), nad("c", 7)]),
+        ],
+        vec![Answer::Watch(vec![expired()])],
+    )
+    .await;
+    scene.until_networks_are(&["b", "c"]).await;
+    assert!(scene.metrics.watch_errors.get() >= 1, "it is counted");
+}
+
+#[tokio::test]
+async fn a_watch_that_cannot_be_resumed_for_its_version_lists_anew() {
+    let scene = Scene::start(
+        vec![Answer::List(5, vec![nad("a", 1)]), Answer::List(9, vec![nad("c", 7)])],
+        vec![Answer::Failure(410, &[])],
+    )
+    .await;
+    scene.until_networks_are(&["c"]).await;
+}
+
+#[tokio::test]
+async fn a_watch_that_ends_is_resumed_where_it_was_without_a_list() {
+    let scene = Scene::start(
+        vec![Answer::List(5, vec![nad("a", 1)])],
+        vec![
+            Answer::Watch(vec![event("ADDED", &nad("b", 6))]),
+            Answer::Open(vec![event("DELETED", &nad("a", 7))]),
+        ],
+    )
+    .await;
+    scene.until_networks_are(&["b"]).await;
+    let asked = scene.server.asked();
+    let lists = asked.iter().filter(|query| !query.contains("watch=true")).count();
+    assert_eq!(lists, 1, "{asked:?}");
+    assert!(asked.iter().any(|query| query.contains("resourceVersion=6")), "{asked:?}");
+}
+
+#[tokio::test]
+async fn an_event_that_is_cut_off_is_not_taken_and_comes_again() {
+    let whole = event("ADDED", &nad("b", 6));
+    let (half, _) = whole.split_at(whole.len() / 2);
+    let scene = Scene::start(
+        vec![Answer::List(5, vec![nad("a", 1)])],
+        vec![Answer::Watch(vec![half.to_owned()]), Answer::Open(vec![whole.clone()])],
+    )
+    .await;
+    scene.until_networks_are(&["a", "b"]).await;
+}
+
+#[tokio::test]
+async fn a_line_that_is_no_event_ends_neither_the_watch_nor_the_process() {
+    let scene = Scene::start(
+        vec![Answer::List(5, vec![nad("a", 1)]), Answer::List(6, vec![nad("a", 1), nad("b", 6)])],
+        vec![
+            Answer::Watch(vec!["<html>gateway</html>\n".to_owned()]),
+            Answer::Open(vec![event("ADDED", &nad("b", 6))]),
+        ],
+    )
+    .await;
+    scene.until_networks_are(&["a", "b"]).await;
+    assert!(scene.metrics.watch_errors.get() >= 1);
+}
+
+#[tokio::test]
+async fn an_event_of_an_object_that_cannot_be_read_is_reported_and_the_next_is_taken() {
+    let mut odd = nad("odd", 6);
+    odd["spec"] = json!({"config": 5});
+    let scene = Scene::start(
+        vec![Answer::List(5, Vec::new())],
+        vec![Answer::Open(vec![event("ADDED", &odd), event("ADDED", &nad("b", 7))])],
+    )
+    .await;
+    scene.until_networks_are(&["b", "odd"]).await;
+    assert_eq!(scene.metrics.undecodable_objects.get(), 1);
+}
+
+#[tokio::test]
+async fn an_overloaded_server_is_asked_again_when_it_says_so() {
+    let scene = Scene::start(
+        vec![Answer::Failure(429, &[("retry-after", "1")]), Answer::List(5, vec![nad("a", 1)])],
+        Vec::new(),
+    )
+    .await;
+    let begun = std::time::Instant::now();
+    scene.until_networks_are(&["a"]).await;
+    assert!(begun.elapsed() >= Duration::from_millis(900), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn errors_are_told_and_forgotten_once_the_server_answers() {
+    let scene = Scene::start(
+        vec![Answer::Failure(500, &[]), Answer::Failure(403, &[]), Answer::List(5, vec![nad("a", 1)])],
+        Vec::new(),
+    )
+    .await;
+    scene
+        .until("the error is told", |state| {
+            state.networks.problem.as_ref().is_some_and(|problem| problem.contains("as the script says"))
+        })
+        .await;
+    scene.until_networks_are(&["a"]).await;
+    scene.until("the error is over", |state| state.networks.problem.is_none()).await;
+}
+
+#[tokio::test]
+async fn a_silent_server_is_given_up_and_asked_anew() {
+    let scene =
+        Scene::start(vec![Answer::Silence, Answer::List(5, vec![nad("a", 1)])], vec![Answer::Silence]).await;
+    scene.until_networks_are(&["a"]).await;
+}

@@ -1,0 +1,111 @@
+//! An API server that says what a test has written down for it.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{RawQuery, State};
+use axum::response::Response;
+use futures::{StreamExt, stream};
+use kube::{Client, Config};
+use serde_json::{Value, json};
+
+/// One answer.
+#[derive(Debug, Clone)]
+pub(crate) enum Answer {
+    /// An error of the API server, with headers.
+    Failure(u16, &'static [(&'static str, &'static str)]),
+    /// A list with its resource version.
+    List(u64, Vec<Value>),
+    /// A watch that says these lines and ends.
+    Watch(Vec<String>),
+    /// A watch that says these lines and stays open.
+    Open(Vec<String>),
+    /// No answer at all.
+    Silence,
+}
+
+/// Answers that are to be given, in order, to lists and to watches. After them: an empty list, and silence.
+#[derive(Debug, Default)]
+struct Script {
+    lists: VecDeque<Answer>,
+    watches: VecDeque<Answer>,
+    asked: Vec<String>,
+}
+
+/// A running server.
+#[derive(Debug, Clone)]
+pub(crate) struct Server {
+    script: Arc<Mutex<Script>>,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Starts it.
+    pub(crate) async fn start(lists: Vec<Answer>, watches: Vec<Answer>) -> Self {
+        let script = Script { lists: lists.into(), watches: watches.into(), asked: Vec::new() };
+        let script = Arc::new(Mutex::new(script));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().fallback(answer).with_state(Arc::clone(&script));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { script, address }
+    }
+
+    /// The client that the roles use.
+    pub(crate) fn client(&self) -> Client {
+        let mut config = Config::new(format!("http://{}", self.address).parse().unwrap());
+        config.read_timeout = Some(Duration::from_secs(2));
+        Client::try_from(config).unwrap()
+    }
+
+    /// The queries so far.
+    pub(crate) fn asked(&self) -> Vec<String> {
+        self.script.lock().unwrap().asked.clone()
+    }
+}
+
+async fn answer(State(script): State<Arc<Mutex<Script>>>, RawQuery(query): RawQuery) -> Response {
+    let query = query.unwrap_or_default();
+    let answer = {
+        let mut script = script.lock().unwrap();
+        script.asked.push(query.clone());
+        if query.contains("watch=true") {
+            script.watches.pop_front().unwrap_or(Answer::Open(Vec::new()))
+        } else {
+            script.lists.pop_front().unwrap_or(Answer::List(1, Vec::new()))
+        }
+    };
+    let (code, body) = match answer {
+        Answer::Silence => std::future::pending().await,
+        Answer::Failure(code, headers) => {
+            let status = json!({"kind": "Status", "status": "Failure", "reason": "Scripted",
+                "message": "as the script says", "code": code});
+            let response = headers
+                .iter()
+                .fold(Response::builder(), |response, (name, value)| response.header(*name, *value));
+            return response.status(code).body(Body::from(status.to_string())).unwrap();
+        }
+        Answer::List(version, items) => {
+            let list = json!({"apiVersion": crds::nad::API_VERSION, "kind": "NetworkAttachmentDefinitionList",
+                "metadata": {"resourceVersion": version.to_string()}, "items": items});
+            (200, Body::from(list.to_string()))
+        }
+        Answer::Watch(lines) => (200, Body::from_stream(stream::iter(chunks(lines)))),
+        Answer::Open(lines) => (200, Body::from_stream(stream::iter(chunks(lines)).chain(stream::pending()))),
+    };
+    Response::builder().status(code).body(body).unwrap()
+}
+
+fn chunks(lines: Vec<String>) -> Vec<Result<Bytes, Infallible>> {
+    lines.into_iter().map(|line| Ok(Bytes::from(line))).collect()
+}
+
+/// A line of a watch.
+pub(crate) fn event(kind: &str, object: &Value) -> String {
+    format!("{}\n", json!({"type": kind, "object": object}))
+}
