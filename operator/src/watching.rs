@@ -70,9 +70,10 @@ where
             }
         };
         if text != last {
-            match &text {
-                Some(text) => warn!(error = text, "the {} cannot be watched; trying again", subject.what),
-                None => info!("the {} are watched again", subject.what),
+            if let Some(text) = &text {
+                warn!(error = text, "the {} cannot be watched; trying again", subject.what);
+            } else {
+                info!("the {} are watched again", subject.what);
             }
             trouble(text.clone());
             last = text;

@@ -105,7 +105,7 @@ impl Keeper {
         }
         see(object)
             .inspect_err(|error| {
-                warn!(error = chain_text(error), "a network without a usable name is passed over")
+                warn!(error = chain_text(error), "a network without a usable name is passed over");
             })
             .ok()
     }

@@ -94,7 +94,6 @@ fn attachments(records: &Records) -> AttachmentCounts {
         match (record.phase, &record.abandoned) {
             (_, Some(_)) => counts.abandoned += 1,
             (Phase::Deleting, None) => counts.unfinished += 1,
-            (Phase::Intended, None) => {}
             (Phase::Attached, None) if record.pod.is_some() => {
                 counts.pods += 1;
                 let mut named: Vec<&str> =
@@ -106,7 +105,7 @@ fn attachments(records: &Records) -> AttachmentCounts {
                     *counts.networks.entry(network.to_owned()).or_default() += 1;
                 }
             }
-            (Phase::Attached, None) => {}
+            (Phase::Intended | Phase::Attached, None) => {}
         }
     }
     counts

@@ -100,8 +100,7 @@ fn time_alone_is_no_news() {
 /// An API server that answers with the given codes, then with 200, and keeps what it was sent.
 fn server(codes: &[u16]) -> (Client, Arc<Mutex<Vec<Value>>>) {
     let seen: Arc<Mutex<Vec<Value>>> = Arc::default();
-    let (kept, codes) =
-        (Arc::clone(&seen), Mutex::new(codes.iter().copied().collect::<Vec<_>>().into_iter()));
+    let (kept, codes) = (Arc::clone(&seen), Mutex::new(codes.to_vec().into_iter()));
     let codes = Arc::new(codes);
     let service = tower::service_fn(move |request: Request<Body>| {
         let (kept, codes) = (Arc::clone(&kept), Arc::clone(&codes));
