@@ -1,3 +1,4 @@
+use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::time::SystemTime;
 
@@ -100,7 +101,7 @@ fn time_alone_is_no_news() {
 /// An API server that answers with the given codes, then with 200, and keeps what it was sent.
 fn server(codes: &[u16]) -> (Client, Arc<Mutex<Vec<Value>>>) {
     let seen: Arc<Mutex<Vec<Value>>> = Arc::default();
-    let (kept, codes) = (Arc::clone(&seen), Mutex::new(codes.to_vec().into_iter()));
+    let (kept, codes) = (Arc::clone(&seen), Mutex::new(VecDeque::from(codes.to_vec())));
     let codes = Arc::new(codes);
     let service = tower::service_fn(move |request: Request<Body>| {
         let (kept, codes) = (Arc::clone(&kept), Arc::clone(&codes));
@@ -108,7 +109,7 @@ fn server(codes: &[u16]) -> (Client, Arc<Mutex<Vec<Value>>>) {
             assert_eq!(request.method(), "PATCH");
             let bytes = request.into_body().collect_bytes().await.unwrap();
             let body: Value = serde_json::from_slice(&bytes).unwrap();
-            let code = codes.lock().unwrap().next().unwrap_or(200);
+            let code = codes.lock().unwrap().pop_front().unwrap_or(200);
             let answer = match code {
                 200 => {
                     json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": {"name": "n"}})
