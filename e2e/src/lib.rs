@@ -10,11 +10,13 @@
 //! | have a primary that is shaped like a real one | [`shaped_primary`] |
 //! | wait for a condition | [`wait`] |
 //! | show Braid to people | [`demo`] |
+//! | have an API server | [`control_plane`] |
 //! | let containerd or podman do it | [`containerd`], [`podman`], [`image`] |
 
 pub mod artefacts;
 pub mod bench;
 pub mod containerd;
+pub mod control_plane;
 pub mod demo;
 pub mod host;
 pub mod image;

@@ -21,7 +21,7 @@ use std::io::Write;
 
 use crate::netns::Namespace;
 use crate::program::on_path;
-use crate::{artefacts, containerd, podman};
+use crate::{artefacts, containerd, control_plane, podman};
 
 /// Something that a test needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub enum Need {
     Containerd,
     /// Everything that [`podman::Podman`] needs.
     Podman,
+    /// Everything that [`control_plane::ControlPlane`] needs.
+    ControlPlane,
     /// A kind of link (`ip link add type …`) that the kernel can make.
     Link(&'static str),
 }
@@ -52,6 +54,7 @@ impl Need {
             Self::Program(program, of) => (!on_path(program)).then(|| package(of.to_owned())),
             Self::Containerd => containerd::missing().map(package),
             Self::Podman => podman::missing().map(package),
+            Self::ControlPlane => control_plane::missing(),
             Self::Link(kind) => {
                 let problem = probe(kind).err()?;
                 Some(format!("this kernel makes no link of type {kind}: {problem:#}"))
