@@ -10,7 +10,7 @@
 //! | have a primary that is shaped like a real one | [`shaped_primary`] |
 //! | wait for a condition | [`wait`] |
 //! | show Braid to people | [`demo`] |
-//! | have an API server | [`control_plane`] |
+//! | have an API server, and the operator beside it | [`control_plane`], [`operator`] |
 //! | let containerd or podman do it | [`containerd`], [`podman`], [`image`] |
 
 pub mod artefacts;
@@ -23,6 +23,7 @@ pub mod image;
 mod leftovers;
 pub mod netns;
 pub mod node;
+pub mod operator;
 pub mod podman;
 pub mod program;
 pub mod requirement;

@@ -44,6 +44,8 @@ pub struct Pod {
     pub namespace: String,
     /// Its name.
     pub name: String,
+    /// Its uid.
+    pub uid: String,
     /// All its annotations.
     pub annotations: BTreeMap<String, String>,
     /// TCP ports of the host that lead to the pod: the host's, then the pod's.
@@ -66,6 +68,7 @@ impl Pod {
         Ok(Self {
             namespace: "default".to_owned(),
             name: name.to_owned(),
+            uid: format!("uid-of-{name}"),
             annotations,
             ports: Vec::new(),
             // As long as real ones, and of one test run only.
@@ -288,10 +291,10 @@ impl Node {
         environment.push(("CNI_COMMAND", verb.to_owned()));
         environment.push(("CNI_PATH", path.to_string_lossy().into_owned()));
         if let Some(pod) = pod {
-            let Pod { namespace, name, container_id: id, .. } = pod;
+            let Pod { namespace, name, uid, container_id: id, .. } = pod;
             let args = format!(
                 "IgnoreUnknown=1;K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={name};\
-                 K8S_POD_INFRA_CONTAINER_ID={id};K8S_POD_UID=uid-of-{name}"
+                 K8S_POD_INFRA_CONTAINER_ID={id};K8S_POD_UID={uid}"
             );
             environment.push(("CNI_CONTAINERID", id.clone()));
             environment.push(("CNI_IFNAME", "eth0".to_owned()));

@@ -53,7 +53,8 @@ async fn networks_of_every_published_shape_are_taken_and_read_back() {
     apply(&plane, EVERY_SHAPE).unwrap();
     let api: Api<NetworkAttachmentDefinition> = Api::all(plane.client(ADMIN).await.unwrap());
     let all = api.list(&ListParams::default()).await.unwrap();
-    let configs: Vec<_> = all.iter().map(|nad| (nad.metadata.name.as_deref().unwrap(), nad.config())).collect();
+    let configs: Vec<_> =
+        all.iter().map(|nad| (nad.metadata.name.as_deref().unwrap(), nad.config())).collect();
     assert_eq!(configs[0], ("bare", ""));
     assert_eq!(configs[1], ("empty", ""));
     assert!(configs[2].1.contains("macvlan"));

@@ -1,0 +1,11 @@
+//! `braid node` beside a real API server, with pods whose runtime is simulated and calls the real `meta-cni` in
+//! real network namespaces.
+
+// Helpers of tests fail as tests do.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod networks;
+mod outages;
+mod pods;
+mod rights;
+mod scene;
