@@ -140,7 +140,6 @@ impl Candidate {
             return Step::Rest(until);
         }
         match &self.sight {
-            Sight::Unknown => Step::Read,
             Sight::Absent if self.may_take(now) => Step::Create(self.claim(0, None)),
             Sight::Present(record) if record.holder == self.me => {
                 Step::Update(self.claim(record.transitions, record.acquired), record.version.clone())
@@ -148,8 +147,8 @@ impl Candidate {
             Sight::Present(record) if record.holder.is_empty() || self.may_take(now) => {
                 Step::Update(self.claim(record.transitions.saturating_add(1), None), record.version.clone())
             }
-            // What was read is as old as the rest since: it is read again before anything is taken.
-            Sight::Absent | Sight::Present(_) => Step::Read,
+            // Also what was read before a rest is as old as that: it is read again before anything is taken.
+            Sight::Unknown | Sight::Absent | Sight::Present(_) => Step::Read,
         }
     }
 

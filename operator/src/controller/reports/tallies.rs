@@ -59,13 +59,16 @@ struct Node {
     pods: Box<[(u32, u32)]>,
 }
 
+/// A network, its generation if the node could read that, and why it is refused.
+type Refusal = (u32, Option<u32>, Arc<str>);
+
 /// What many nodes have alike.
 #[derive(Debug, Default, PartialEq, Eq, Hash)]
 struct Lists {
     /// Networks and their generations.
     ready: Box<[(u32, u32)]>,
-    /// Networks, their generations where there are any, and why.
-    refused: Box<[(u32, Option<u32>, Arc<str>)]>,
+    /// Networks that are refused.
+    refused: Box<[Refusal]>,
 }
 
 /// What is counted of one network.
@@ -151,13 +154,12 @@ impl Tallies {
         let pods =
             report.attachments.networks.iter().map(|(name, pods)| (names.number(name), compact(*pods)));
         let pods = pods.collect();
-        let lists = match self.lists.get(&lists) {
-            Some(same) => same.clone(),
-            None => {
-                let lists = Arc::new(lists);
-                self.lists.insert(lists.clone());
-                lists
-            }
+        let lists = if let Some(same) = self.lists.get(&lists) {
+            same.clone()
+        } else {
+            let lists = Arc::new(lists);
+            self.lists.insert(lists.clone());
+            lists
         };
         Node { lists, pods }
     }
