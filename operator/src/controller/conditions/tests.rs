@@ -165,10 +165,11 @@ async fn what_cannot_be_read_is_refused_once_and_hinders_nobody() {
     let (client, log) = server(json!([nad("bad", json!("x")), good("x")]), |asked| {
         if asked.method == "POST" { (201, asked.body.clone()) } else { patched(asked) }
     });
-    for_seconds(4, client, &Known::default()).await;
+    for_seconds(40, client, &Known::default()).await;
     let reasons: Vec<_> = of(&log, "PATCH")
         .iter()
         .map(|asked| asked.body["status"]["conditions"][0]["reason"].as_str().unwrap().to_owned())
         .collect();
-    assert_eq!(reasons, ["Undecodable", "Valid"]);
+    assert_eq!(reasons.iter().filter(|reason| *reason == "Undecodable").count(), 1, "{reasons:?}");
+    assert!(reasons.iter().any(|reason| reason == "Valid"), "{reasons:?}");
 }
