@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use cni::error::chain_text;
 use crds::NetworkAttachmentDefinitionStatus;
+use kube::runtime::watcher::Event;
 use store::network::RenderedNetwork;
 use tracing::{info, warn};
 
@@ -90,7 +90,7 @@ impl State {
 impl Known<State> {
     /// What is attempted does not work now. Logged when it is news, not at each attempt.
     pub fn trouble(&self, attempt: &'static str, error: &dyn std::error::Error) {
-        let reason = chain_text(error);
+        let reason = root(error);
         self.tell(|state| {
             let news = state.problems.get(attempt) != Some(&reason);
             if news {
@@ -99,6 +99,13 @@ impl Known<State> {
             }
             news
         });
+    }
+
+    /// A watch has said something. That a list begins is no sign that it works: nothing has been asked yet.
+    pub fn heard<K>(&self, attempt: &'static str, event: &Event<K>) {
+        if !matches!(event, Event::Init) {
+            self.well(attempt);
+        }
     }
 
     /// What is attempted works.
@@ -110,5 +117,40 @@ impl Known<State> {
             }
             news
         });
+    }
+}
+
+/// The innermost reason: the outer ones of kube repeat it.
+fn root(error: &dyn std::error::Error) -> String {
+    let mut root = error;
+    while let Some(inner) = root.source() {
+        root = inner;
+    }
+    root.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trouble_is_news_once_with_its_innermost_reason_and_so_is_its_end() {
+        let known = Known::<State>::default();
+        let mut news = known.news();
+        let mut is_news = || std::mem::replace(&mut news, known.news()).has_changed().unwrap();
+        let error = kube::runtime::watcher::Error::WatchFailed(kube::Error::ReadEvents(io_error("cut")));
+        known.trouble("watch", &error);
+        assert!(is_news());
+        assert_eq!(known.look().problems["watch"], "cut");
+        known.trouble("watch", &error);
+        assert!(!is_news());
+        known.heard("watch", &Event::<()>::Init);
+        assert!(!is_news());
+        known.heard("watch", &Event::<()>::InitDone);
+        assert!(is_news() && known.look().problems.is_empty());
+    }
+
+    fn io_error(text: &str) -> std::io::Error {
+        std::io::Error::other(text)
     }
 }

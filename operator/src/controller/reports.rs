@@ -64,14 +64,14 @@ pub async fn run(client: Client, known: &Known<State>, metrics: &Metrics) -> Inf
         tokio::select! {
             Some(event) = reports.next() => match event {
                 Ok(event) => {
-                    known.well(WATCH_REPORTS);
+                    known.heard(WATCH_REPORTS, &event);
                     on_report(event, &mut listed, &mut ledger, known, metrics);
                 }
                 Err(error) => failed(WATCH_REPORTS, &error, known, metrics),
             },
             Some(event) = nodes.next() => match event {
                 Ok(event) => {
-                    known.well(WATCH_NODES);
+                    known.heard(WATCH_NODES, &event);
                     on_node(event, &mut ledger);
                 }
                 Err(error) => failed(WATCH_NODES, &error, known, metrics),

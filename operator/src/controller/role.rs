@@ -95,12 +95,16 @@ pub async fn serve(
         never = leader => match never {},
         () = stop => info!("stops"),
     }
-    // Here neither a renewal nor anything of a leader runs any more.
+    // Here neither a renewal nor anything of a leader runs any more. Also one that is not known to hold the Lease
+    // tries: its last request may have been taken.
+    let held = known.look().leader == config.identity;
     match timeout(RELEASE, lease::release(client, &config)).await {
         Ok(Ok(true)) => info!("gave the Lease back"),
-        Ok(Ok(false)) => {}
-        Ok(Err(error)) => warn!(%error, "cannot give the Lease back; another replica takes it in 15 s"),
-        Err(_) => warn!("cannot give the Lease back in time; another replica takes it in 15 s"),
+        Ok(Err(error)) if held => {
+            warn!(%error, "cannot give the Lease back; another replica takes it in 15 s")
+        }
+        Err(_) if held => warn!("cannot give the Lease back in time; another replica takes it in 15 s"),
+        Ok(Ok(false) | Err(_)) | Err(_) => {}
     }
 }
 

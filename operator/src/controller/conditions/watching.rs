@@ -32,7 +32,7 @@ pub(super) async fn run(client: Client, known: &Known<State>, metrics: &Metrics)
     loop {
         match events.next().await {
             Some(Ok(event)) => {
-                known.well(WATCH);
+                known.heard(WATCH, &event);
                 take(event, &mut listed, known, metrics);
             }
             Some(Err(error)) => {

@@ -107,3 +107,24 @@ async fn a_report_that_cannot_be_read_is_counted_and_hinders_nobody() {
     assert!(state.reports.complete);
     assert_eq!((state.reports.tallies.nodes(), metrics.undecodable_objects.get()), (1, 1));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_fails_is_told_once_and_not_taken_back_by_the_next_attempt() {
+    let (client, log) = script::client(|_| failure(500, "InternalError"));
+    let (known, metrics) = (Known::<State>::default(), Metrics::default());
+    let mut news = known.news();
+    let changes = async {
+        let mut changes = 0;
+        while news.changed().await.is_ok() {
+            changes += 1;
+            assert!(changes <= 2, "one for each list: {:?}", known.look().problems);
+        }
+    };
+    tokio::select! {
+        never = run(client, &known, &metrics) => match never {},
+        () = changes => {}
+        () = tokio::time::sleep(Duration::from_secs(60)) => {}
+    }
+    assert!(script::lines(&log).len() > 6);
+    assert_eq!(known.look().problems.len(), 2);
+}
