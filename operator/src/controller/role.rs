@@ -101,7 +101,7 @@ pub async fn serve(
     match timeout(RELEASE, lease::release(client, &config)).await {
         Ok(Ok(true)) => info!("gave the Lease back"),
         Ok(Err(error)) if held => {
-            warn!(%error, "cannot give the Lease back; another replica takes it in 15 s")
+            warn!(%error, "cannot give the Lease back; another replica takes it in 15 s");
         }
         Err(_) if held => warn!("cannot give the Lease back in time; another replica takes it in 15 s"),
         Ok(Ok(false) | Err(_)) | Err(_) => {}
