@@ -7,12 +7,17 @@
 //! | write the status of networks | [`conditions`] |
 //! | keep the nodes' reports in order | [`reports`] |
 //! | answer admission requests | [`webhook`], [`certificate`] |
+//! | know what the leader knows | [`known`] |
 //! | run all of it | [`role`] |
 
 pub mod certificate;
 pub mod conditions;
 pub mod judgement;
+pub mod known;
 pub mod lease;
 pub mod reports;
 pub mod role;
 pub mod webhook;
+
+#[cfg(test)]
+mod script;

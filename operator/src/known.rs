@@ -1,4 +1,5 @@
-//! What the node role knows, in one place: its tasks tell it here, and whoever decides reads it.
+//! What a role knows, in one place: its tasks tell it here, and whoever decides reads it. [`State`] is the node
+//! role's; the controller role has its own.
 //!
 //! It is level-triggered: a reader that is woken looks at the present state and compares; nothing has to be
 //! counted or kept in order, and a wake that is missed is made up for by the next.
@@ -13,25 +14,25 @@ use tokio::sync::watch;
 
 /// What is known, and who waits for news.
 #[derive(Debug)]
-pub struct Known {
-    state: Mutex<State>,
+pub struct Known<S = State> {
+    state: Mutex<S>,
     news: watch::Sender<()>,
 }
 
-impl Default for Known {
+impl<S: Default> Default for Known<S> {
     fn default() -> Self {
         Self { state: Mutex::default(), news: watch::Sender::new(()) }
     }
 }
 
-impl Known {
+impl<S> Known<S> {
     /// The present state; held briefly, never over an await.
-    pub fn look(&self) -> MutexGuard<'_, State> {
+    pub fn look(&self) -> MutexGuard<'_, S> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes the state, and wakes those who wait if `change` says that it did.
-    pub fn tell(&self, change: impl FnOnce(&mut State) -> bool) {
+    pub fn tell(&self, change: impl FnOnce(&mut S) -> bool) {
         if change(&mut self.look()) {
             self.news.send_replace(());
         }

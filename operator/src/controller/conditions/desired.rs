@@ -1,0 +1,150 @@
+//! What a network's status should be. Pure.
+
+use std::collections::BTreeMap;
+
+use crds::NetworkAttachmentDefinitionStatus;
+use crds::nad::{ACCEPTED, NodeCounts, RENDERED};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use store::network::Outcome;
+
+use crate::controller::known::{Content, Network};
+use crate::controller::reports::tallies::Tally;
+
+/// What is found of a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// Pods can use it.
+    Valid {
+        /// What its author may not have meant.
+        warnings: Vec<String>,
+    },
+    /// Pods cannot use it.
+    Invalid {
+        /// One word: `Invalid`, `Undecodable`.
+        reason: &'static str,
+        /// What is wrong, for people.
+        message: String,
+    },
+}
+
+/// A condition without its history.
+struct Verdict {
+    kind: &'static str,
+    status: &'static str,
+    reason: &'static str,
+    message: String,
+}
+
+/// A condition's message may be longer, but nobody reads it.
+const LONGEST: usize = 4096;
+
+/// Judges all networks.
+pub fn findings(networks: &BTreeMap<String, Network>) -> BTreeMap<String, Finding> {
+    networks.iter().map(|(key, network)| (key.clone(), alone(&network.content))).collect()
+}
+
+/// Judges one network without the others.
+fn alone(content: &Content) -> Finding {
+    let invalid = |message: &String| Finding::Invalid { reason: "Invalid", message: message.clone() };
+    match content {
+        Content::Undecodable(reason) => Finding::Invalid { reason: "Undecodable", message: reason.clone() },
+        Content::Unnamable(reason) => invalid(reason),
+        Content::Rendered(rendered) => match &rendered.outcome {
+            Outcome::Refused { reason } => invalid(reason),
+            Outcome::Ready { .. } | Outcome::OnNode { .. } => Finding::Valid { warnings: Vec::new() },
+        },
+    }
+}
+
+/// The status that a network should show. Without a tally what it shows of the nodes stays as it is. A condition
+/// whose status stays keeps its time; conditions of others stay.
+pub fn status(
+    network: &Network,
+    finding: &Finding,
+    tally: Option<&Tally>,
+    now: Time,
+) -> NetworkAttachmentDefinitionStatus {
+    let mut status = network.shown.clone().unwrap_or_default();
+    status.observed_generation = network.generation;
+    let mut verdicts = vec![accepted(finding)];
+    if let Some(tally) = tally {
+        status.nodes = NodeCounts { ready: tally.ready, refused: tally.refused, total: tally.total };
+        status.pods = tally.pods;
+        verdicts.push(rendered(tally));
+    }
+    for verdict in verdicts {
+        set(&mut status.conditions, verdict, network.generation, &now);
+    }
+    status
+}
+
+fn accepted(finding: &Finding) -> Verdict {
+    let verdict = |status, reason, message| Verdict { kind: ACCEPTED, status, reason, message };
+    match finding {
+        Finding::Valid { warnings } if warnings.is_empty() => {
+            verdict("True", "Valid", "pods can use the network".to_owned())
+        }
+        Finding::Valid { warnings } => {
+            verdict("True", "ValidWithWarnings", cut(&warnings.join("; "), LONGEST))
+        }
+        Finding::Invalid { reason, message } => verdict("False", reason, cut(message, LONGEST)),
+    }
+}
+
+fn rendered(tally: &Tally) -> Verdict {
+    let Tally { ready, refused, total, refusal, .. } = tally;
+    let of = format!("{total} {}", if *total == 1 { "node" } else { "nodes" });
+    let (status, reason, message) = match (*refused, *ready, *total) {
+        (_, _, 0) => ("Unknown", "NoReports", "no node reports".to_owned()),
+        (1.., ..) => {
+            let why = refusal.as_deref().unwrap_or_default();
+            ("False", "Refused", cut(&format!("refused by {refused} of {of}: {why}"), LONGEST))
+        }
+        (_, ready, total) if ready >= total => ("True", "OnAllNodes", format!("on {ready} of {of}")),
+        (_, ready, _) => ("False", "Pending", format!("on {ready} of {of}")),
+    };
+    Verdict { kind: RENDERED, status, reason, message }
+}
+
+fn set(conditions: &mut Vec<Condition>, verdict: Verdict, generation: Option<i64>, now: &Time) {
+    let place = conditions.iter_mut().find(|condition| condition.type_ == verdict.kind);
+    let since = place.as_ref().filter(|condition| condition.status == verdict.status);
+    let condition = Condition {
+        type_: verdict.kind.to_owned(),
+        status: verdict.status.to_owned(),
+        reason: verdict.reason.to_owned(),
+        message: verdict.message,
+        observed_generation: generation,
+        last_transition_time: since.map_or_else(|| now.clone(), |same| same.last_transition_time.clone()),
+    };
+    match place {
+        Some(place) => *place = condition,
+        None => conditions.push(condition),
+    }
+}
+
+/// Whether a status says of the network itself what is found now: only the nodes' numbers may be out of date.
+pub fn tells(
+    shown: Option<&NetworkAttachmentDefinitionStatus>,
+    desired: &NetworkAttachmentDefinitionStatus,
+) -> bool {
+    let accepted = |status: &NetworkAttachmentDefinitionStatus| {
+        status.conditions.iter().find(|condition| condition.type_ == ACCEPTED).cloned()
+    };
+    shown.is_some_and(|shown| {
+        shown.observed_generation == desired.observed_generation && accepted(shown) == accepted(desired)
+    })
+}
+
+/// At most `most` bytes of a text, cut between characters.
+pub(super) fn cut(text: &str, most: usize) -> String {
+    if text.len() <= most {
+        return text.to_owned();
+    }
+    let room = most.saturating_sub('…'.len_utf8());
+    let end = text.char_indices().map(|(at, _)| at).take_while(|at| *at <= room).last();
+    format!("{}…", text.get(..end.unwrap_or_default()).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,132 @@
+//! The networks of the API server, as far as their status needs them.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::pin::pin;
+
+use cni::error::chain_text;
+use crds::NetworkAttachmentDefinition;
+use futures::StreamExt;
+use kube::core::DeserializeGuard;
+use kube::runtime::watcher::{Config, Event};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+
+use crate::controller::known::{Content, Network, Networks, State};
+use crate::known::Known;
+use crate::metrics::Metrics;
+use crate::node::render;
+
+/// A page of a list; a network may have a megabyte, most have one kilobyte.
+const PAGE: u32 = 100;
+
+const WATCH: &str = "watch the networks";
+
+type Guarded = DeserializeGuard<NetworkAttachmentDefinition>;
+
+/// Keeps `known` up to date for ever.
+pub(super) async fn run(client: Client, known: &Known<State>, metrics: &Metrics) -> Infallible {
+    let api: Api<Guarded> = Api::all(client);
+    let mut events = pin!(watcher(api, Config::default().page_size(PAGE)).default_backoff());
+    let mut listed = BTreeMap::new();
+    loop {
+        match events.next().await {
+            Some(Ok(event)) => {
+                known.heard(WATCH, &event);
+                take(event, &mut listed, known, metrics);
+            }
+            Some(Err(error)) => {
+                metrics.watch_errors.inc();
+                known.trouble(WATCH, &error);
+            }
+            // A watcher does not end.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Takes note of an event. A new list replaces what was known at its end, not before.
+fn take(
+    event: Event<Guarded>,
+    listed: &mut BTreeMap<String, Network>,
+    known: &Known<State>,
+    metrics: &Metrics,
+) {
+    match event {
+        Event::Init => listed.clear(),
+        Event::InitApply(nad) => {
+            let network = network(nad, metrics);
+            listed.insert(key(&network.namespace, &network.name), network);
+        }
+        Event::InitDone => {
+            let all = std::mem::take(listed);
+            known.tell(|state| {
+                state.networks.replace(all);
+                true
+            });
+        }
+        Event::Apply(nad) => {
+            let network = network(nad, metrics);
+            known.tell(|state| state.networks.put(network));
+        }
+        Event::Delete(nad) => {
+            let key = key(&nad.namespace().unwrap_or_default(), &nad.name_any());
+            known.tell(|state| state.networks.remove(&key));
+        }
+    }
+}
+
+fn key(namespace: &str, name: &str) -> String {
+    format!("{namespace}/{name}")
+}
+
+fn network(nad: Guarded, metrics: &Metrics) -> Network {
+    let (namespace, name) = (nad.namespace().unwrap_or_default(), nad.name_any());
+    let (uid, version) = (nad.uid().unwrap_or_default(), nad.resource_version().unwrap_or_default());
+    let generation = nad.meta().generation;
+    let (content, shown) = match nad.0 {
+        Ok(nad) => {
+            let content = match render::render(&nad, "") {
+                Ok(rendered) => Content::Rendered(Box::new(rendered)),
+                Err(error) => Content::Unnamable(chain_text(&error)),
+            };
+            (content, nad.status)
+        }
+        Err(invalid) => {
+            metrics.undecodable_objects.inc();
+            (Content::Undecodable(invalid.error), None)
+        }
+    };
+    Network { namespace, name, uid, version, generation, content, shown }
+}
+
+impl Networks {
+    /// The complete list.
+    fn replace(&mut self, all: BTreeMap<String, Network>) {
+        self.all = all;
+        self.complete = true;
+        self.revision += 1;
+    }
+
+    /// One network; whether anything is new.
+    fn put(&mut self, network: Network) -> bool {
+        let key = key(&network.namespace, &network.name);
+        let old = self.all.get(&key);
+        if old == Some(&network) {
+            return false;
+        }
+        // Our own writes of the status come back as changes, too.
+        let same = old.is_some_and(|old| old.content == network.content && old.uid == network.uid);
+        if !same {
+            self.revision += 1;
+        }
+        self.all.insert(key, network);
+        true
+    }
+
+    fn remove(&mut self, key: &str) -> bool {
+        let removed = self.all.remove(key).is_some();
+        self.revision += u64::from(removed);
+        removed
+    }
+}

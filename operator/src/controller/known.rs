@@ -1,0 +1,156 @@
+//! What the controller role knows: whether it leads, and while it does, the networks and the nodes' reports.
+
+use std::collections::BTreeMap;
+
+use crds::NetworkAttachmentDefinitionStatus;
+use kube::runtime::watcher::Event;
+use store::network::RenderedNetwork;
+use tracing::{info, warn};
+
+use super::reports::tallies::Tallies;
+use crate::known::Known;
+
+/// What the controller role knows.
+#[derive(Debug, Default)]
+pub struct State {
+    /// Whether this replica leads.
+    pub leading: bool,
+    /// Who holds the Lease, as far as it has been seen; empty if nobody does.
+    pub leader: String,
+    /// The networks. Empty while this replica does not lead.
+    pub networks: Networks,
+    /// The nodes' reports. Empty while this replica does not lead.
+    pub reports: Reports,
+    /// Whether networks have the `status` subresource; `None` until it has been tried.
+    pub status_subresource: Option<bool>,
+    /// What does not work now, by what is attempted, for people.
+    pub problems: BTreeMap<&'static str, String>,
+}
+
+/// The networks of the API server.
+#[derive(Debug, Default)]
+pub struct Networks {
+    /// Each by `namespace/name`.
+    pub all: BTreeMap<String, Network>,
+    /// Whether all of them are known.
+    pub complete: bool,
+    /// Changes whenever a network comes, goes, or is another one: what was judged before is out of date then.
+    pub revision: u64,
+}
+
+/// One network.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Network {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// Its `metadata.resourceVersion`.
+    pub version: String,
+    /// Its `metadata.generation`.
+    pub generation: Option<i64>,
+    /// What it is.
+    pub content: Content,
+    /// The status that it shows.
+    pub shown: Option<NetworkAttachmentDefinitionStatus>,
+}
+
+/// What a network is, as far as it can be read.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Content {
+    /// What becomes of it on a node.
+    Rendered(Box<RenderedNetwork>),
+    /// Its name is none that Braid can use, with the reason.
+    Unnamable(String),
+    /// The object could not be read, with the reason.
+    Undecodable(String),
+}
+
+/// The nodes' reports.
+#[derive(Debug, Default)]
+pub struct Reports {
+    /// What they say of each network.
+    pub tallies: Tallies,
+    /// Whether all of them are known.
+    pub complete: bool,
+}
+
+impl State {
+    /// Forgets what only a leader knows: it begins anew with complete lists.
+    pub fn forget(&mut self) {
+        self.networks = Networks::default();
+        self.reports = Reports::default();
+        self.status_subresource = None;
+        self.problems.clear();
+    }
+}
+
+impl Known<State> {
+    /// What is attempted does not work now. Logged when it is news, not at each attempt.
+    pub fn trouble(&self, attempt: &'static str, error: &dyn std::error::Error) {
+        let reason = root(error);
+        self.tell(|state| {
+            let news = state.problems.get(attempt) != Some(&reason);
+            if news {
+                warn!(reason, "cannot {attempt} now; it is tried again");
+                state.problems.insert(attempt, reason);
+            }
+            news
+        });
+    }
+
+    /// A watch has said something. That a list begins is no sign that it works: nothing has been asked yet.
+    pub fn heard<K>(&self, attempt: &'static str, event: &Event<K>) {
+        if !matches!(event, Event::Init) {
+            self.well(attempt);
+        }
+    }
+
+    /// What is attempted works.
+    pub fn well(&self, attempt: &'static str) {
+        self.tell(|state| {
+            let news = state.problems.remove(attempt).is_some();
+            if news {
+                info!("can {attempt} again");
+            }
+            news
+        });
+    }
+}
+
+/// The innermost reason: the outer ones of kube repeat it.
+fn root(error: &dyn std::error::Error) -> String {
+    let mut root = error;
+    while let Some(inner) = root.source() {
+        root = inner;
+    }
+    root.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trouble_is_news_once_with_its_innermost_reason_and_so_is_its_end() {
+        let known = Known::<State>::default();
+        let mut news = known.news();
+        let mut is_news = || std::mem::replace(&mut news, known.news()).has_changed().unwrap();
+        let error = kube::runtime::watcher::Error::WatchFailed(kube::Error::ReadEvents(io_error("cut")));
+        known.trouble("watch", &error);
+        assert!(is_news());
+        assert_eq!(known.look().problems["watch"], "cut");
+        known.trouble("watch", &error);
+        assert!(!is_news());
+        known.heard("watch", &Event::<()>::Init);
+        assert!(!is_news());
+        known.heard("watch", &Event::<()>::InitDone);
+        assert!(is_news() && known.look().problems.is_empty());
+    }
+
+    fn io_error(text: &str) -> std::io::Error {
+        std::io::Error::other(text)
+    }
+}
