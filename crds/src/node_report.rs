@@ -47,7 +47,8 @@ pub const READY: &str = "Ready";
 #[serde(rename_all = "camelCase")]
 pub struct ReportContent {
     /// The version of Braid on the node.
-    #[serde(default)]
+    // API servers take a default of "" for null; what is not written when empty has no default.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub version: String,
     /// When the node's networks were last compared in full with the API server's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
