@@ -5,6 +5,7 @@ use cni::exec::{self, ExecError};
 use cni::netns::NetnsId;
 use cni::{AddResult, CniError, Code, PluginConfig, SpecVersion};
 use store::lock::Lock;
+use store::lookup::LookupError;
 use store::record::{Phase, Record, RecordKey, now_ms};
 use store::settings::ResultForm;
 
@@ -61,7 +62,7 @@ fn existing_namespace(target: &Target) -> Result<NetnsId, CniError> {
 }
 
 /// Every network in order: the primary, other static delegates, default networks, the pod's selections.
-fn load(call: &Call, wishes: Wishes) -> Result<Vec<Wanted>, networks::NetworkError> {
+fn load(call: &Call, wishes: Wishes) -> Result<Vec<Wanted>, LookupError> {
     let settings = &call.settings;
     let mut wanted = networks::primary(settings)?;
     if let Some(selection) = wishes.default_network {

@@ -4,15 +4,17 @@
 //! directory. Whoever reads sees the old text or the new one; after a power cut too. A temporary file that a
 //! kill left behind has a name that no reader looks at, and [`sweep`] removes it.
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::StoreError;
 
 const TEMPORARY: &str = ".new-";
+/// The mode of a file, unless told otherwise: nobody else's business.
+const PRIVATE: u32 = 0o600;
 
 /// A step of a write, in order; what a test stops at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,10 +55,29 @@ pub fn write_stepwise(
     text: &[u8],
     before: &mut dyn FnMut(Step) -> io::Result<()>,
 ) -> Result<(), StoreError> {
+    copy_stepwise(&mut &*text, path, PRIVATE, before)
+}
+
+/// Puts what `source` gives at `path`, whole or not at all, with this mode; it is never in memory as a whole.
+///
+/// *Guarantees*: those of [`write()`]. A program of that name may run meanwhile, and goes on with its old text.
+///
+/// *Errors*: one of `source` is told as one of writing.
+pub fn copy(source: &mut dyn Read, path: &Path, mode: u32) -> Result<(), StoreError> {
+    copy_stepwise(source, path, mode, &mut |_| Ok(()))
+}
+
+/// As [`copy`]; `before` is called before each step and may fail in its place.
+pub fn copy_stepwise(
+    source: &mut dyn Read,
+    path: &Path,
+    mode: u32,
+    before: &mut dyn FnMut(Step) -> io::Result<()>,
+) -> Result<(), StoreError> {
     let failed = StoreError::write(path);
     let dir = path.parent().unwrap_or(Path::new("/"));
     let temporary = temporary_beside(path);
-    let outcome = replace(path, dir, &temporary, text, before);
+    let outcome = replace(path, dir, &temporary, source, mode, before);
     if outcome.is_err() {
         // The first error is the one to tell; a leftover is harmless.
         let _ = std::fs::remove_file(&temporary);
@@ -68,7 +89,8 @@ fn replace(
     path: &Path,
     dir: &Path,
     temporary: &Path,
-    text: &[u8],
+    source: &mut dyn Read,
+    mode: u32,
     before: &mut dyn FnMut(Step) -> io::Result<()>,
 ) -> io::Result<()> {
     before(Step::MakeDirectory)?;
@@ -81,9 +103,15 @@ fn replace(
         other => other?,
     };
     before(Step::Fill)?;
-    file.write_all(text)?;
+    io::copy(source, &mut file)?;
     before(Step::SyncFile)?;
-    file.sync_data()?;
+    if mode == PRIVATE {
+        file.sync_data()?;
+    } else {
+        // Not when it is made: the process's mask would take bits away.
+        file.set_permissions(Permissions::from_mode(mode))?;
+        file.sync_all()?;
+    }
     before(Step::Rename)?;
     std::fs::rename(temporary, path)?;
     before(Step::SyncDirectory)?;
@@ -91,7 +119,7 @@ fn replace(
 }
 
 fn create(temporary: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary)
+    OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(temporary)
 }
 
 /// A name that no other writer has: process and a number within it.
@@ -99,6 +127,12 @@ fn temporary_beside(path: &Path) -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     path.with_file_name(format!("{TEMPORARY}{}-{number}", std::process::id()))
+}
+
+fn is_temporary(name: &str) -> bool {
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let numbers = name.strip_prefix(TEMPORARY).and_then(|rest| rest.split_once('-'));
+    numbers.is_some_and(|(process, within)| number(process) && number(within))
 }
 
 /// Makes a directory and those above it, each with mode 0700; one that is there stays as it is.
@@ -135,7 +169,8 @@ pub fn files(dir: &Path) -> Result<Vec<String>, StoreError> {
     Ok(names)
 }
 
-/// Removes temporary files that killed writers left in a directory. Only for a directory with one writer.
+/// Removes temporary files that killed writers left in a directory, and nothing else: it may be shared with
+/// other programs. A writer of ours that is at work there would fail.
 pub fn sweep(dir: &Path) -> Result<usize, StoreError> {
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
@@ -144,7 +179,7 @@ pub fn sweep(dir: &Path) -> Result<usize, StoreError> {
     };
     let mut removed = 0;
     for entry in entries.flatten() {
-        if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+        if is_temporary(&entry.file_name().to_string_lossy()) {
             std::fs::remove_file(entry.path()).map_err(StoreError::write(&entry.path()))?;
             removed += 1;
         }
@@ -154,7 +189,6 @@ pub fn sweep(dir: &Path) -> Result<usize, StoreError> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
     use super::*;
@@ -222,6 +256,44 @@ mod tests {
         assert_eq!(mode(&path), 0o600);
         assert_eq!(mode(&dir.path().join("a/b")), 0o700);
         assert_eq!(mode(&dir.path().join("a")), 0o700);
+    }
+
+    #[test]
+    fn a_copy_has_its_mode_and_all_that_its_source_gave() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let long = vec![7; 100_000];
+        copy(&mut &*long, &path, 0o755).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), long);
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o755);
+    }
+
+    #[test]
+    fn a_source_that_breaks_off_leaves_the_old_text() {
+        struct Broken;
+        impl Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::other("broken"))
+            }
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        write(&path, b"old").unwrap();
+        copy(&mut b"new".chain(Broken), &path, 0o755).unwrap_err();
+        assert_eq!(std::fs::read(&path).unwrap(), b"old");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn only_our_temporary_files_are_swept() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in
+            [".new-1-0", ".new-23-45", ".new-", ".new-1", ".new-a-1", ".new-1-", "new-1-0", "x.new-1-0"]
+        {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        assert_eq!(sweep(dir.path()).unwrap(), 2);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 6);
     }
 
     #[test]

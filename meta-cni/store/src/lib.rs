@@ -10,6 +10,7 @@ pub mod boot;
 pub mod error;
 pub mod layout;
 pub mod lock;
+pub mod lookup;
 pub mod names;
 pub mod network;
 pub mod node;

@@ -151,7 +151,7 @@ impl std::fmt::Display for PassedOver {
 }
 
 /// Keys of a configuration that are CNI's, not settings.
-const OF_CNI: &[&str] = &[
+pub const OF_CNI: &[&str] = &[
     "args",
     "capabilities",
     "cniVersion",

@@ -108,15 +108,15 @@ pub fn load_plugin(path: &Path) -> Result<PluginConfig, LoadError> {
     PluginConfig::from_json(json, "the plugin").map_err(config)
 }
 
-/// The configuration of `dir` whose `name` is `name`; the first in the order of file names.
+/// The configuration of `dir` whose `name` is `name`, with its file; the first in the order of file names.
 ///
 /// A file that cannot be loaded does not end the search (Multus's does): if nothing is found, the error of
 /// the first such file is returned, since it may be the one that was meant.
-pub fn find(dir: &Path, name: &NetworkName) -> Result<Option<NetworkList>, LoadError> {
+pub fn find(dir: &Path, name: &NetworkName) -> Result<Option<(PathBuf, NetworkList)>, LoadError> {
     let mut first_error = None;
     for path in files(dir, CONFIGURATIONS)? {
         match load(&path) {
-            Ok(list) if list.name == *name => return Ok(Some(list)),
+            Ok(list) if list.name == *name => return Ok(Some((path, list))),
             Ok(_) => {}
             Err(error) => {
                 first_error.get_or_insert(error);

@@ -1,0 +1,417 @@
+//! Finds the configuration of a network on this node: a NetworkAttachmentDefinition's, one that a setting
+//! names, the primary's.
+//!
+//! It looks once and never waits. `meta-cni` looks again while an error may pass
+//! ([`LookupError::may_pass`]), the operator after each change; both find the same network.
+
+use std::path::{Path, PathBuf};
+
+use cni::config::directory::{self, LoadError};
+use cni::npwg::{NetworkRef, ObjectName};
+use cni::{CniError, Code, NetworkList, NetworkName};
+
+use crate::StoreError;
+use crate::network::{Outcome, RenderedNetwork};
+use crate::node::NodeFacts;
+use crate::settings::{NetworkReference, PrimarySource, Settings};
+
+/// Plugins that call plugins, as we do: none of them is a primary.
+const META_PLUGINS: &[&str] = &["meta-cni", "multus", "multus-shim"];
+
+/// A network, and where its configuration was found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// The NetworkAttachmentDefinition, if it comes from one.
+    pub network: Option<NetworkRef>,
+    /// Its configuration.
+    pub list: NetworkList,
+    /// The file that it was read from; `None` for one that stands in the settings.
+    pub file: Option<PathBuf>,
+}
+
+/// Why a network cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum LookupError {
+    /// The operator has not written it.
+    #[error("network {network} is not on this node: {path} does not exist{hint}")]
+    Absent {
+        /// Which.
+        network: NetworkRef,
+        /// Its file.
+        path: PathBuf,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// The operator says that it cannot be used.
+    #[error("network {network} cannot be used: {reason} (from {origin})")]
+    Refused {
+        /// Which.
+        network: NetworkRef,
+        /// Why.
+        reason: String,
+        /// Where it was read.
+        origin: String,
+    },
+    /// Its configuration is to be on the node, and is not.
+    #[error(
+        "network {network} has no configuration of its own, and {dir} holds none with \"name\": \"{name}\""
+    )]
+    NotOnNode {
+        /// Which.
+        network: NetworkRef,
+        /// Where it was looked for.
+        dir: PathBuf,
+        /// Under which name.
+        name: NetworkName,
+    },
+    /// The node directory cannot be read.
+    #[error("read network {network}")]
+    Store {
+        /// Which.
+        network: NetworkRef,
+        /// Why.
+        source: StoreError,
+    },
+    /// A configuration cannot be loaded.
+    #[error("load network {network}")]
+    Load {
+        /// Which; a name or a path.
+        network: String,
+        /// Why.
+        source: LoadError,
+    },
+    /// A setting names nothing that is there.
+    #[error(
+        "setting {setting} names network {name}: there is no NetworkAttachmentDefinition {network} on this node, and {dir} holds no configuration with that name"
+    )]
+    Unknown {
+        /// Which setting.
+        setting: &'static str,
+        /// What it says.
+        name: NetworkName,
+        /// The NetworkAttachmentDefinition that it may mean.
+        network: String,
+        /// Where a configuration of that name was looked for.
+        dir: PathBuf,
+    },
+    /// Nothing can be the primary.
+    #[error(
+        "there is no primary network: {dir} holds no CNI configuration besides those of Braid and Multus; install the cluster's network (flannel, calico …) or set \"clusterNetwork\""
+    )]
+    NoPrimary {
+        /// Where it was looked for.
+        dir: PathBuf,
+    },
+    /// The primary would call us.
+    #[error(
+        "the primary network {name} calls plugin {plugin}, which would call it again; set \"clusterNetwork\" to another network"
+    )]
+    Recursive {
+        /// Which network.
+        name: NetworkName,
+        /// Which of its plugins.
+        plugin: String,
+    },
+    /// The primary's agent is not up.
+    #[error(
+        "the primary network is not ready: {path}, which \"readinessindicatorfile\" names, does not exist; its agent on this node makes that file when it is up"
+    )]
+    NotReady {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Changes cannot be waited for.
+    #[error("wait for a network")]
+    Wait(#[from] std::io::Error),
+}
+
+impl LookupError {
+    /// The CNI code: 11 where waiting may help, 7 for what people have to mend.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Absent { .. }
+            | Self::NotOnNode { .. }
+            | Self::Unknown { .. }
+            | Self::NoPrimary { .. }
+            | Self::NotReady { .. } => Code::TRY_AGAIN_LATER,
+            Self::Refused { .. } | Self::Recursive { .. } => Code::INVALID_CONFIG,
+            Self::Store { source, .. } => source.code(),
+            Self::Load { source, .. } => source.code(),
+            Self::Wait(_) => Code::IO_FAILURE,
+        }
+    }
+
+    /// As the plugin tells it to the runtime.
+    pub fn to_cni_error(&self) -> CniError {
+        CniError::from_chain(self.code(), self)
+    }
+
+    /// Whether waiting may help.
+    pub fn may_pass(&self) -> bool {
+        self.code() == Code::TRY_AGAIN_LATER
+    }
+}
+
+/// The primary, and the other static delegates that come right after it. Never empty.
+pub fn primary(settings: &Settings) -> Result<Vec<Found>, LookupError> {
+    let all = match &settings.primary {
+        PrimarySource::Named(reference) => vec![configured(settings, "clusterNetwork", reference)?],
+        PrimarySource::Delegates(delegates) => {
+            delegates.iter().map(|list| Found { network: None, list: list.clone(), file: None }).collect()
+        }
+        PrimarySource::FirstIn(dir) => vec![first_in(dir)?],
+    };
+    for found in &all {
+        refuse_recursion(&found.list)?;
+    }
+    Ok(all)
+}
+
+/// Paths in whose directories a change may bring another primary.
+pub fn places_of_primary(settings: &Settings) -> Vec<PathBuf> {
+    match &settings.primary {
+        PrimarySource::Named(reference) => places(settings, reference),
+        PrimarySource::Delegates(_) => Vec::new(),
+        PrimarySource::FirstIn(dir) => vec![dir.join("any")],
+    }
+}
+
+/// Whether the file is there that says that the primary is ready; without such a setting it always is.
+pub fn readiness(settings: &Settings) -> Result<(), LookupError> {
+    match &settings.readiness_indicator_file {
+        Some(path) if !path.exists() => Err(LookupError::NotReady { path: path.clone() }),
+        _ => Ok(()),
+    }
+}
+
+/// The network that a setting names. As Multus: a NetworkAttachmentDefinition of that name, else a
+/// configuration with that name; or a file, or the first configuration of a directory.
+pub fn configured(
+    settings: &Settings,
+    setting: &'static str,
+    reference: &NetworkReference,
+) -> Result<Found, LookupError> {
+    match reference {
+        NetworkReference::Name(name) => by_name(settings, setting, name),
+        NetworkReference::Path(path) if path.is_dir() => first_in(path),
+        NetworkReference::Path(path) => load(path),
+    }
+}
+
+/// Paths in whose directories a change may bring another network under this reference.
+pub fn places(settings: &Settings, reference: &NetworkReference) -> Vec<PathBuf> {
+    match reference {
+        NetworkReference::Name(name) => {
+            let mut paths = vec![settings.conf_dir.join("any")];
+            paths.extend(nad_of(settings, name).map(|network| settings.directory.network(&network)));
+            paths
+        }
+        NetworkReference::Path(path) => vec![path.clone()],
+    }
+}
+
+/// The NetworkAttachmentDefinition that a name in the settings means, if it can be one's name at all.
+fn nad_of(settings: &Settings, name: &NetworkName) -> Option<NetworkRef> {
+    let name = ObjectName::parse(name.as_str()).ok()?;
+    Some(NetworkRef { namespace: settings.multus_namespace.clone(), name })
+}
+
+/// What the operator made of a NetworkAttachmentDefinition.
+pub fn rendered(settings: &Settings, network: &NetworkRef) -> Result<Found, LookupError> {
+    let dir = &settings.directory;
+    let store = |source| LookupError::Store { network: network.clone(), source };
+    let path = dir.network(network);
+    let Some(rendered) = RenderedNetwork::read(dir, network).map_err(store)? else {
+        let hint = if NodeFacts::read(dir).map_err(store)?.is_some() {
+            "; check its name and namespace (kubectl get net-attach-def -A) and create it if it is missing"
+        } else {
+            "; Braid's node role has not yet written this node's networks since it started: see that it runs \
+             on this node and reaches the API server"
+        };
+        return Err(LookupError::Absent { network: network.clone(), path, hint });
+    };
+    let of = |list, file| Found { network: Some(network.clone()), list, file: Some(file) };
+    match rendered.outcome {
+        Outcome::Ready { list } => Ok(of(list, path)),
+        Outcome::Refused { reason } => {
+            Err(LookupError::Refused { network: network.clone(), reason, origin: rendered.origin })
+        }
+        Outcome::OnNode { name } => {
+            let load = |source| LookupError::Load { network: network.to_string(), source };
+            match directory::find(&settings.conf_dir, &name).map_err(load)? {
+                Some((file, list)) => Ok(of(list, file)),
+                None => Err(LookupError::NotOnNode {
+                    network: network.clone(),
+                    dir: settings.conf_dir.clone(),
+                    name,
+                }),
+            }
+        }
+    }
+}
+
+fn by_name(settings: &Settings, setting: &'static str, name: &NetworkName) -> Result<Found, LookupError> {
+    let network = nad_of(settings, name);
+    if let Some(network) = &network {
+        match rendered(settings, network) {
+            Err(LookupError::Absent { .. }) => {}
+            other => return other,
+        }
+    }
+    let load = |source| LookupError::Load { network: name.to_string(), source };
+    match directory::find(&settings.conf_dir, name).map_err(load)? {
+        Some((file, list)) => Ok(Found { network: None, list, file: Some(file) }),
+        None => Err(LookupError::Unknown {
+            setting,
+            name: name.clone(),
+            network: network.map(|network| network.to_string()).unwrap_or_default(),
+            dir: settings.conf_dir.clone(),
+        }),
+    }
+}
+
+fn load(path: &Path) -> Result<Found, LookupError> {
+    let failed = |source| LookupError::Load { network: path.display().to_string(), source };
+    let list = directory::load(path).map_err(failed)?;
+    Ok(Found { network: None, list, file: Some(path.to_owned()) })
+}
+
+/// The first configuration of a directory by file name, those of Braid and Multus left out.
+///
+/// A file that cannot be loaded is an error and not passed over: it may be the primary's, half written, and
+/// the next one would give pods another network.
+fn first_in(dir: &Path) -> Result<Found, LookupError> {
+    let listing = |source| LookupError::Load { network: dir.display().to_string(), source };
+    for path in directory::files(dir, directory::CONFIGURATIONS).map_err(listing)? {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if name.starts_with("00-multus") || name.starts_with("00-braid") {
+            continue;
+        }
+        let found = load(&path)?;
+        if meta_plugin(&found.list).is_none() {
+            return Ok(found);
+        }
+    }
+    Err(LookupError::NoPrimary { dir: dir.to_owned() })
+}
+
+fn meta_plugin(list: &NetworkList) -> Option<String> {
+    let own = std::env::current_exe().ok().and_then(|exe| Some(exe.file_name()?.to_str()?.to_owned()));
+    let types = list.plugins.iter().map(|plugin| plugin.plugin().as_str());
+    types.into_iter().find(|t| META_PLUGINS.contains(t) || own.as_deref() == Some(*t)).map(str::to_owned)
+}
+
+fn refuse_recursion(list: &NetworkList) -> Result<(), LookupError> {
+    match meta_plugin(list) {
+        Some(plugin) => Err(LookupError::Recursive { name: list.name.clone(), plugin }),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cni::npwg::Namespace;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    struct Node {
+        temp: tempfile::TempDir,
+    }
+
+    impl Node {
+        fn new() -> Self {
+            let node = Self { temp: tempfile::tempdir().unwrap() };
+            for dir in ["net.d", "conf"] {
+                std::fs::create_dir(node.path(dir)).unwrap();
+            }
+            node
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.temp.path().join(name)
+        }
+
+        fn write(&self, name: &str, network: &str, plugin: &str) {
+            let json = json!({"name": network, "plugins": [{"type": plugin}]});
+            std::fs::write(self.path(name), json.to_string()).unwrap();
+        }
+
+        fn settings(&self, of: Value) -> Settings {
+            let mut keys = json!({
+                "runDir": self.path("run"), "stateDir": self.path("state"), "confDir": self.path("conf"),
+                "multusAutoconfigDir": self.path("net.d"),
+            });
+            keys.as_object_mut().unwrap().extend(of.as_object().unwrap().clone());
+            Settings::parse(keys.as_object().unwrap()).unwrap()
+        }
+
+        fn rendered(&self, outcome: Outcome) {
+            let network = NetworkRef {
+                namespace: Namespace::parse("kube-system").unwrap(),
+                name: ObjectName::parse("main").unwrap(),
+            };
+            let (origin, generation, resource_name) = ("test".to_owned(), None, None);
+            let rendered = RenderedNetwork { network, origin, generation, resource_name, outcome };
+            rendered.write(&self.settings(json!({})).directory).unwrap();
+        }
+    }
+
+    fn file(found: Result<Vec<Found>, LookupError>) -> PathBuf {
+        found.unwrap()[0].file.clone().unwrap()
+    }
+
+    #[test]
+    fn the_first_configuration_that_calls_no_plugins_is_the_primary() {
+        let node = Node::new();
+        let settings = node.settings(json!({}));
+        assert!(matches!(primary(&settings), Err(LookupError::NoPrimary { .. })));
+        node.write("net.d/00-braid.conflist", "braid", "meta-cni");
+        node.write("net.d/00-multus.conf", "multus-cni-network", "multus");
+        node.write("net.d/05-renamed.conflist", "other", "multus-shim");
+        node.write("net.d/20-b.conflist", "b", "bridge");
+        assert_eq!(file(primary(&settings)), node.path("net.d/20-b.conflist"));
+        std::fs::write(node.path("net.d/10-a.conflist"), "{\"name\":").unwrap();
+        let error = primary(&settings).unwrap_err();
+        assert!(error.may_pass(), "half written: the next one would be another network: {error}");
+    }
+
+    #[test]
+    fn a_name_means_a_definition_first_and_a_configuration_else() {
+        let node = Node::new();
+        let settings = node.settings(json!({"clusterNetwork": "main"}));
+        assert!(matches!(primary(&settings), Err(LookupError::Unknown { .. })));
+        node.write("conf/10.conflist", "main", "bridge");
+        assert_eq!(file(primary(&settings)), node.path("conf/10.conflist"));
+        node.rendered(Outcome::Refused { reason: "no".to_owned() });
+        assert!(matches!(primary(&settings), Err(LookupError::Refused { .. })));
+        node.rendered(Outcome::OnNode { name: NetworkName::parse("main").unwrap() });
+        assert_eq!(file(primary(&settings)), node.path("conf/10.conflist"));
+        let list = NetworkList::from_json(json!({"name": "x", "type": "bridge"}), None).unwrap();
+        node.rendered(Outcome::Ready { list });
+        assert_eq!(file(primary(&settings)), node.path("run/networks/kube-system/main"));
+    }
+
+    #[test]
+    fn a_primary_that_would_call_us_again_is_refused_wherever_it_comes_from() {
+        let node = Node::new();
+        node.write("net.d/loop.conf", "loop", "meta-cni");
+        for settings in [
+            json!({"clusterNetwork": node.path("net.d/loop.conf")}),
+            json!({"delegates": [{"name": "loop", "type": "multus"}]}),
+        ] {
+            let error = primary(&node.settings(settings.clone())).unwrap_err();
+            assert!(matches!(error, LookupError::Recursive { .. }), "{settings}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_readiness_file_is_looked_for_only_where_one_is_set() {
+        let node = Node::new();
+        readiness(&node.settings(json!({}))).unwrap();
+        let settings = node.settings(json!({"readinessindicatorfile": node.path("ready")}));
+        assert!(matches!(readiness(&settings), Err(LookupError::NotReady { .. })));
+        std::fs::write(node.path("ready"), "").unwrap();
+        readiness(&settings).unwrap();
+    }
+}

@@ -1,0 +1,59 @@
+//! The primary, found as `meta-cni` finds it, and where a change may bring another.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use cni::error::chain_text;
+use store::lookup::{self, Found};
+use store::settings::Settings;
+
+use crate::known::Primary;
+
+/// The primary's configuration, or why there is none, for people.
+pub(super) type Look = Result<Found, String>;
+
+/// Looks for the primary.
+pub(super) fn look(settings: &Settings) -> Look {
+    let mut all = lookup::primary(settings).map_err(|error| chain_text(&error))?;
+    if all.is_empty() {
+        return Err("there is no primary network: the settings name none".to_owned());
+    }
+    Ok(all.swap_remove(0))
+}
+
+/// What a look says to the rest of the node role.
+pub(super) fn told(look: &Look) -> Primary {
+    match look {
+        Err(reason) => Primary::Missing(reason.clone()),
+        Ok(found) => Primary::Found {
+            name: found.list.name.to_string(),
+            file: file_text(found),
+            plugins: found.list.plugins.iter().map(|plugin| plugin.plugin().to_string()).collect(),
+        },
+    }
+}
+
+fn file_text(found: &Found) -> String {
+    found
+        .file
+        .as_ref()
+        .map_or_else(|| "delegates of the settings".to_owned(), |file| file.display().to_string())
+}
+
+/// The directories in which a change may bring another primary: where it is looked for, and where the plugin
+/// files are that are appended to the one that was found.
+pub(super) fn directories(settings: &Settings, look: &Look) -> BTreeSet<PathBuf> {
+    let mut directories = BTreeSet::new();
+    for path in lookup::places_of_primary(settings) {
+        directories.extend(path.parent().map(Path::to_owned));
+        if path.is_dir() {
+            directories.insert(path);
+        }
+    }
+    if let Ok(Found { list, file: Some(file), .. }) = look
+        && !list.load_only_inlined_plugins
+    {
+        directories.extend(file.parent().map(|dir| dir.join(list.name.as_str())));
+    }
+    directories
+}
