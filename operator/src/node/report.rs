@@ -50,10 +50,10 @@ pub async fn run(
     let mut news = known.news();
     let api: Api<NodeReport> = Api::all(client);
     let mut teller = Teller { api, node, metrics, last: None, told: None };
-    // When a whole cluster starts, its nodes do not report in one moment.
-    sleep(interval.mul_f64(0.1 * fraction())).await;
     let mut refresh = Instant::now() + REFRESH;
     loop {
+        // What changes on all nodes at once is not told by all of them at once.
+        sleep(interval.mul_f64(fraction())).await;
         news.borrow_and_update();
         let new = {
             let state = known.look();
@@ -63,7 +63,7 @@ pub async fn run(
             let begun = Instant::now();
             let bytes = teller.tell(new, &known, readiness).await;
             refresh = begun + REFRESH.mul_f64(0.9 + 0.2 * fraction());
-            sleep_until(begun + pause(interval, bytes).mul_f64(0.9 + 0.2 * fraction())).await;
+            sleep_until(begun + pause(interval, bytes)).await;
         }
         // The sender lives as long as `known`.
         let _ = timeout_at(refresh, news.changed()).await;
