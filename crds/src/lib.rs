@@ -11,9 +11,7 @@
 pub mod nad;
 pub mod node_report;
 
-pub use nad::{
-    NetworkAttachmentDefinition, NetworkAttachmentDefinitionSpec, NetworkAttachmentDefinitionStatus,
-};
+pub use nad::{NetworkAttachmentDefinition, NetworkAttachmentDefinitionSpec, NetworkAttachmentDefinitionStatus};
 pub use node_report::{NodeReport, ReportContent};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
