@@ -47,7 +47,9 @@ pub struct Judgement {
 /// Judges each of all networks.
 pub fn judge(networks: &BTreeMap<NetworkRef, RenderedNetwork>) -> BTreeMap<NetworkRef, Judgement> {
     let mut all = Neighbours::default();
-    networks.values().for_each(|network| all.insert(network));
+    for network in networks.values() {
+        all.insert(network);
+    }
     networks.iter().map(|(name, network)| (name.clone(), judge_one(network, &all))).collect()
 }
 

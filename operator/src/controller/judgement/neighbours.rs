@@ -74,7 +74,9 @@ impl Neighbours {
     /// Forgets every network of which this is not so.
     pub fn retain(&mut self, keep: impl Fn(&NetworkRef) -> bool) {
         let gone: Vec<_> = self.all.keys().filter(|network| !keep(network)).cloned().collect();
-        gone.iter().for_each(|network| self.remove(network));
+        for network in &gone {
+            self.remove(network);
+        }
     }
 
     /// Whether there is such a network.
@@ -195,12 +197,10 @@ impl Neighbours {
     }
 }
 
-fn forget<K: Ord + Clone, Q: ?Sized + Ord>(
-    index: &mut BTreeMap<K, BTreeSet<NetworkRef>>,
-    key: &Q,
-    network: &NetworkRef,
-) where
-    K: std::borrow::Borrow<Q>,
+fn forget<K, Q>(index: &mut BTreeMap<K, BTreeSet<NetworkRef>>, key: &Q, network: &NetworkRef)
+where
+    K: std::borrow::Borrow<Q> + Ord,
+    Q: ?Sized + Ord,
 {
     if let Some(names) = index.get_mut(key) {
         names.remove(network);
