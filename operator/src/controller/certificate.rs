@@ -41,6 +41,7 @@ use tokio::sync::watch;
 use tokio_rustls::rustls::ServerConfig;
 
 use crate::cluster::{FIELD_MANAGER, Meaning, meaning};
+use crate::metrics::Metrics;
 use decision::Decision;
 use making::MakingError;
 use material::Material;
@@ -104,8 +105,9 @@ pub async fn run(
     client: Client,
     config: Config,
     tls: watch::Sender<Option<Arc<ServerConfig>>>,
+    metrics: Arc<Metrics>,
 ) -> Infallible {
-    let mut keeper = Keeper::new(client, config, tls);
+    let mut keeper = Keeper::new(client, config, tls, metrics);
     let mut told = None;
     let mut wait = FIRST_RETRY;
     loop {
@@ -139,14 +141,20 @@ struct Keeper {
     secrets: Api<Secret>,
     config: Config,
     tls: watch::Sender<Option<Arc<ServerConfig>>>,
+    metrics: Arc<Metrics>,
     /// The certificate that is served.
     served: Option<Vec<u8>>,
 }
 
 impl Keeper {
-    fn new(client: Client, config: Config, tls: watch::Sender<Option<Arc<ServerConfig>>>) -> Self {
+    fn new(
+        client: Client,
+        config: Config,
+        tls: watch::Sender<Option<Arc<ServerConfig>>>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let secrets = Api::namespaced(client.clone(), &config.namespace);
-        Self { client, secrets, config, tls, served: None }
+        Self { client, secrets, config, tls, metrics, served: None }
     }
 
     /// Brings everything to what it should be at `now`. A configuration that cannot be written does not keep the
@@ -158,6 +166,8 @@ impl Keeper {
         if self.served.as_deref() != Some(material.leaf()) {
             let config = making::server_config(&material)?;
             self.served = Some(material.leaf().to_vec());
+            let end = material.end().and_then(|end| end.duration_since(SystemTime::UNIX_EPOCH).ok());
+            self.metrics.webhook_certificate_expiry.set(end.unwrap_or_default().as_secs_f64());
             self.tls.send_replace(Some(Arc::new(config)));
         }
         known

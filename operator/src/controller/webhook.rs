@@ -17,7 +17,7 @@ mod serve;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, to_bytes};
 use axum::extract::State;
@@ -27,11 +27,13 @@ use axum::{Json, Router};
 use cni::npwg::{Isolation, Namespace};
 use http::StatusCode;
 use kube::core::DynamicObject;
-use kube::core::admission::{AdmissionRequest, AdmissionReview};
+use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview};
 use store::settings::Settings;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_rustls::rustls::ServerConfig;
+
+use crate::admin::listen;
+use crate::metrics::{Metrics, RequestKind, RequestVerdict};
 
 pub use networks::Networks;
 
@@ -81,16 +83,14 @@ pub struct Desk {
     pub networks: Arc<Networks>,
     /// The rules for pods.
     pub rules: Rules,
+    /// Where answers are counted.
+    pub metrics: Arc<Metrics>,
 }
 
-/// Answers admission requests on `address` for ever; port 0 answers none. Waits until there is a certificate, and
-/// takes a new one for the connections that come after it.
+/// Answers admission requests on `address` for ever. Waits until there is a certificate, and takes a new one for
+/// the connections that come after it.
 pub async fn run(address: SocketAddr, tls: Tls, desk: Arc<Desk>) -> Result<Infallible, WebhookError> {
-    if address.port() == 0 {
-        return std::future::pending().await;
-    }
-    let listener =
-        TcpListener::bind(address).await.map_err(|source| WebhookError::Listen { address, source })?;
+    let listener = listen(address).await.map_err(|source| WebhookError::Listen { address, source })?;
     tracing::info!(%address, "admission requests are answered");
     Ok(serve::serve(listener, tls, router(desk)).await)
 }
@@ -115,9 +115,33 @@ async fn review(State(desk): State<Arc<Desk>>, body: Body) -> Response {
         }
         Err(_) => return (StatusCode::REQUEST_TIMEOUT, "the review did not arrive in time").into_response(),
     };
+    let begun = Instant::now();
     match request(&body) {
-        Ok(request) => Json(answer::answer(&request, &desk).into_review()).into_response(),
-        Err(reason) => (StatusCode::BAD_REQUEST, reason).into_response(),
+        Ok(request) => {
+            let answer = answer::answer(&request, &desk);
+            desk.metrics.webhook_request(kind(&request), verdict(&answer), begun.elapsed());
+            Json(answer.into_review()).into_response()
+        }
+        Err(reason) => {
+            desk.metrics.webhook_request(RequestKind::other, RequestVerdict::unreadable, begun.elapsed());
+            (StatusCode::BAD_REQUEST, reason).into_response()
+        }
+    }
+}
+
+fn kind(request: &AdmissionRequest<DynamicObject>) -> RequestKind {
+    match request.kind.kind.as_str() {
+        crds::nad::KIND => RequestKind::network,
+        "Pod" => RequestKind::pod,
+        _ => RequestKind::other,
+    }
+}
+
+fn verdict(answer: &AdmissionResponse) -> RequestVerdict {
+    match (answer.allowed, &answer.warnings) {
+        (false, _) => RequestVerdict::refused,
+        (true, Some(_)) => RequestVerdict::warned,
+        (true, None) => RequestVerdict::allowed,
     }
 }
 

@@ -1,12 +1,15 @@
 //! Certificates and keys, as the Secret holds them.
 
 use std::fmt;
+use std::time::SystemTime;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::core::ObjectMeta;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
+
+use super::decision::Validity;
 
 const LEAF: &str = "tls.crt";
 const LEAF_KEY: &str = "tls.key";
@@ -51,6 +54,12 @@ impl Material {
 
     pub(super) fn leaf(&self) -> &[u8] {
         &self.leaf
+    }
+
+    /// When the certificate ends; `None` where it cannot be read.
+    pub(super) fn end(&self) -> Option<SystemTime> {
+        let leaf = CertificateDer::from_pem_slice(&self.leaf).ok()?;
+        Validity::of(&leaf).map(|validity| validity.end)
     }
 
     pub(super) fn leaf_key(&self) -> &[u8] {

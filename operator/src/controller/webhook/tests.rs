@@ -19,13 +19,13 @@ use crate::metrics::Metrics;
 
 pub(crate) fn desk(networks: Networks) -> Arc<Desk> {
     let settings = Settings::parse(json!({"type": "meta-cni"}).as_object().unwrap()).unwrap();
-    Arc::new(Desk { networks: Arc::new(networks), rules: Rules::from(&settings) })
+    Arc::new(Desk { networks: Arc::new(networks), rules: Rules::from(&settings), metrics: Arc::default() })
 }
 
 fn isolated(networks: Networks) -> Arc<Desk> {
     let settings = json!({"type": "meta-cni", "namespaceIsolation": true});
     let settings = Settings::parse(settings.as_object().unwrap()).unwrap();
-    Arc::new(Desk { networks: Arc::new(networks), rules: Rules::from(&settings) })
+    Arc::new(Desk { networks: Arc::new(networks), rules: Rules::from(&settings), metrics: Arc::default() })
 }
 
 pub(crate) async fn serve(listener: TcpListener, tls: Tls, desk: Arc<Desk>) -> Infallible {
