@@ -23,7 +23,9 @@ pub fn checks(state: &State, desk: Option<&Desk>) -> Vec<Check> {
         });
     }
     let attempts = state.problems.iter();
-    checks.extend(attempts.map(|(attempt, reason)| Check::wrong("work", format!("cannot {attempt}: {reason}"))));
+    checks.extend(
+        attempts.map(|(attempt, reason)| Check::wrong("work", format!("cannot {attempt}: {reason}"))),
+    );
     checks
 }
 

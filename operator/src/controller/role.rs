@@ -65,13 +65,13 @@ pub enum RoleError {
 /// Runs the role until it is told to stop.
 pub fn run(args: &ControllerArgs) -> Result<Verdict, RoleError> {
     let logs = logs::start(args.log_level);
-    tasks::block_on(serve(args, logs))??;
+    tasks::block_on(Box::pin(serve(args, logs)))??;
     Ok(Verdict::Fine)
 }
 
 async fn serve(args: &ControllerArgs, logs: logs::Handle) -> Result<(), RoleError> {
     let client = cluster::client(args.kubeconfig.as_deref()).await?;
-    let lease = lease::Config {
+    let config = lease::Config {
         namespace: args.namespace.clone(),
         name: args.lease.clone(),
         identity: identity(args.identity.as_deref())?,
@@ -92,12 +92,12 @@ async fn serve(args: &ControllerArgs, logs: logs::Handle) -> Result<(), RoleErro
         tasks = answer(tasks, args, &client, &desk);
     }
     let competes = {
-        let (client, lease, known) = (client.clone(), lease.clone(), Arc::clone(&known));
-        async move { Ok::<_, Infallible>(compete(client, lease, &known, &metrics).await) }
+        let (client, config, known) = (client.clone(), config.clone(), Arc::clone(&known));
+        async move { Ok::<_, Infallible>(compete(client, config, &known, &metrics).await) }
     };
     let leave = async {
         known.tell(|state| !std::mem::replace(&mut state.stopping, true));
-        release(client, &lease, &known).await;
+        release(client, &config, &known).await;
     };
     Ok(tasks.add("leader election", competes).run(leave).await?)
 }
@@ -121,9 +121,8 @@ fn answer(tasks: Tasks, args: &ControllerArgs, client: &Client, desk: &Arc<Desk>
 
 /// The rules by which the nodes' plugin judges pods; without a file, those of a plugin without settings.
 fn rules(file: Option<&Path>) -> Result<Rules, RoleError> {
-    let wrong = |reason: String| {
-        RoleError::Settings { path: file.unwrap_or(Path::new("(none)")).to_owned(), reason }
-    };
+    let wrong =
+        |reason: String| RoleError::Settings { path: file.unwrap_or(Path::new("(none)")).to_owned(), reason };
     let object = match file {
         None => serde_json::Map::new(),
         Some(path) => {
@@ -135,7 +134,12 @@ fn rules(file: Option<&Path>) -> Result<Rules, RoleError> {
 }
 
 /// Competes for the Lease, and leads while it is held.
-async fn compete(client: Client, config: lease::Config, known: &Known<State>, metrics: &Metrics) -> Infallible {
+async fn compete(
+    client: Client,
+    config: lease::Config,
+    known: &Known<State>,
+    metrics: &Metrics,
+) -> Infallible {
     let (leads, leading) = watch::channel(false);
     info!(identity = config.identity, "competes for the Lease {}/{}", config.namespace, config.name);
     let identity = config.identity.clone();

@@ -6,7 +6,8 @@ use super::known::{Content, Network, State};
 
 /// The state.
 pub fn shown(state: &State) -> Value {
-    let all: Map<_, _> = state.networks.all.iter().map(|(name, seen)| (name.clone(), network(seen))).collect();
+    let all: Map<_, _> =
+        state.networks.all.iter().map(|(name, seen)| (name.clone(), network(seen))).collect();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "stopping": state.stopping,

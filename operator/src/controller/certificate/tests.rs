@@ -274,7 +274,7 @@ type Tls = watch::Receiver<Option<Arc<ServerConfig>>>;
 
 fn replica(server: &Shared) -> (Keeper, Tls) {
     let (sender, receiver) = watch::channel(None);
-    (Keeper::new(client(server), config(), sender), receiver)
+    (Keeper::new(client(server), config(), sender, Arc::default()), receiver)
 }
 
 fn shared(server: Server) -> Shared {

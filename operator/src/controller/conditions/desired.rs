@@ -50,7 +50,11 @@ pub fn findings(networks: &BTreeMap<String, Network>) -> BTreeMap<String, Findin
         Content::Unnamable(reason) => invalid("Invalid", reason.clone()),
         Content::Rendered(rendered) => {
             let Judgement { errors, warnings } = judgements.remove(&rendered.network).unwrap_or_default();
-            if errors.is_empty() { Finding::Valid { warnings } } else { invalid("Invalid", errors.join("; ")) }
+            if errors.is_empty() {
+                Finding::Valid { warnings }
+            } else {
+                invalid("Invalid", errors.join("; "))
+            }
         }
     };
     networks.iter().map(|(key, network)| (key.clone(), found(network))).collect()
