@@ -11,7 +11,9 @@
 pub mod nad;
 pub mod node_report;
 
-pub use nad::{NetworkAttachmentDefinition, NetworkAttachmentDefinitionSpec, NetworkAttachmentDefinitionStatus};
+pub use nad::{
+    NetworkAttachmentDefinition, NetworkAttachmentDefinitionSpec, NetworkAttachmentDefinitionStatus,
+};
 pub use node_report::{NodeReport, ReportContent};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;

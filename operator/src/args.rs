@@ -211,7 +211,9 @@ mod tests {
         let command = Cli::command();
         for role in ["node", "controller"] {
             let role = command.find_subcommand(role).unwrap();
-            for arg in role.get_arguments().filter(|arg| !["help", "version"].contains(&arg.get_id().as_str())) {
+            for arg in
+                role.get_arguments().filter(|arg| !["help", "version"].contains(&arg.get_id().as_str()))
+            {
                 let expected = format!("BRAID_{}", arg.get_id().as_str().to_uppercase());
                 assert_eq!(arg.get_env().and_then(|env| env.to_str()), Some(expected.as_str()));
             }
