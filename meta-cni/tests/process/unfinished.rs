@@ -109,7 +109,8 @@ fn node_with_given_up() -> Node {
 
 #[test]
 fn a_container_that_the_node_role_gave_up_is_undone_without_its_namespace() {
-    let gone: [(&str, fn(&Node)); 3] = [
+    type Change = fn(&Node);
+    let gone: [(&str, Change); 3] = [
         ("removed", |node| fs::remove_file(node.path("netns")).unwrap()),
         ("another one's now", |node| {
             // A file beside it, then in its place: surely another inode.

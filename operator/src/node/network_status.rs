@@ -17,7 +17,7 @@ use futures::future::Either;
 use futures::stream::{FuturesUnordered, StreamExt};
 use kube::Client;
 use tokio::time::{Instant, sleep_until};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::events::Sender;
 use crate::known::Known;
@@ -93,8 +93,7 @@ impl Patches {
         let (namespace, pod) = &patch.pod;
         match ended {
             Ended::Held if self.told.take().is_some() => info!("pods can be patched again"),
-            Ended::Held | Ended::Moot => {}
-            Ended::Refused => {
+            Ended::Refused if !patch.refused => {
                 error!(namespace, pod, error = why, "the API server refuses a pod's network-status");
             }
             Ended::Later(_) if self.told != Some(code) => {
@@ -106,7 +105,7 @@ impl Patches {
                 );
                 self.told = Some(code);
             }
-            Ended::Later(_) => {}
+            _ => debug!(namespace, pod, ?ended, error = why, "a patch of a pod's network-status has ended"),
         }
     }
 

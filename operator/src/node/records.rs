@@ -56,10 +56,9 @@ pub async fn run(
             known.tell(|state| take(&mut state.records, look, &metrics));
         }
         retry = if settled { None } else { Some(longer(retry)) };
-        let changed = changes.changed();
         let woken = match retry {
-            None => changed.await,
-            Some(wait) => timeout(wait, changed).await.unwrap_or(Ok(())),
+            None => changes.changed().await,
+            Some(wait) => timeout(wait, changes.changed()).await.unwrap_or(Ok(())),
         };
         woken.map_err(RecordsError)?;
     }

@@ -63,23 +63,24 @@ fn only_containers_at_rest_whose_pods_uid_nobody_has_are_given_up() {
     assert_eq!(due_after_grace(&state(Some(pod("u2", None)))), 1, "another pod of the name");
     assert_eq!(due_after_grace(&state(Some(pod("u1", None)))), 0);
     assert_eq!(due_after_grace(&state(Some(pod("own", Some("u1"))))), 0, "a mirror");
-    let edits: [(&str, fn(&mut State)); 6] = [
-        ("pods are not all known", |state| state.pods.complete = false),
-        ("records are not all known", |state| state.records.complete = false),
-        ("no pod", |state| state.records.all.values_mut().for_each(|record| record.pod = None)),
-        ("no uid", |state| {
-            state.records.all.values_mut().for_each(|record| record.pod = Some(identity(None)))
-        }),
-        ("DEL has begun", |state| {
-            state.records.all.values_mut().for_each(|record| record.phase = Phase::Deleting);
-        }),
-        ("given up already", |state| {
-            state.records.all.values_mut().for_each(|record| record.abandoned = Some("x".to_owned()));
-        }),
-    ];
-    for (what, edit) in edits {
+    let edit = |change: &dyn Fn(&mut known::Record)| {
         let mut state = state(None);
-        edit(&mut state);
+        state.records.all.values_mut().for_each(change);
+        state
+    };
+    let mut unknown_pods = state(None);
+    unknown_pods.pods.complete = false;
+    let mut unknown_records = state(None);
+    unknown_records.records.complete = false;
+    for (what, state) in [
+        ("pods are not all known", unknown_pods),
+        ("records are not all known", unknown_records),
+        ("no pod", edit(&|record| record.pod = None)),
+        ("no uid", edit(&|record| record.pod = Some(identity(None)))),
+        ("DEL has begun", edit(&|record| record.phase = Phase::Deleting)),
+        ("ADD has not ended", edit(&|record| record.phase = Phase::Intended)),
+        ("given up already", edit(&|record| record.abandoned = Some("x".to_owned()))),
+    ] {
         assert_eq!(due_after_grace(&state), 0, "{what}");
     }
 }

@@ -38,6 +38,8 @@ pub(super) struct Patch {
     pub(super) record: RecordKey,
     /// Whether people have been told already of what it says.
     pub(super) announced: bool,
+    /// Whether the API server has refused the same before.
+    pub(super) refused: bool,
 }
 
 /// How a patch ended.
@@ -129,23 +131,19 @@ impl Attempts {
             failures: 0,
             announced: false,
         };
-        let announced = match self.all.entry(pod.clone()) {
-            Entry::Vacant(place) => place.insert(attempt).announced,
-            Entry::Occupied(mut place) => {
-                let earlier = place.get();
-                let same = (&earlier.uid, earlier.hash) == (&attempt.uid, attempt.hash);
-                let failures = if earlier.uid == attempt.uid { earlier.failures } else { 0 };
-                let announced = same && earlier.announced;
-                place.insert(Attempt { failures, announced, ..attempt });
-                announced
-            }
-        };
+        let earlier = self.all.get(pod).filter(|earlier| earlier.uid == attempt.uid);
+        let same = earlier.filter(|earlier| earlier.hash == attempt.hash);
+        let failures = earlier.map_or(0, |earlier| earlier.failures);
+        let announced = same.is_some_and(|earlier| earlier.announced);
+        let refused = same.is_some_and(|earlier| matches!(earlier.standing, Standing::Refused { .. }));
+        self.all.insert(pod.clone(), Attempt { failures, announced, ..attempt });
         Patch {
             pod: pod.clone(),
             uid: owed.pod.uid.clone(),
             text: owed.text.to_owned(),
             record: owed.key.clone(),
             announced,
+            refused,
         }
     }
 

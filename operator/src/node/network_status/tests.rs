@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use store::record::{Phase, PodIdentity, RecordKey};
 use tokio::time::sleep;
 
@@ -129,8 +129,8 @@ async fn a_pod_gets_one_merge_patch_that_its_uid_guards_and_one_event() {
     assert_eq!(node.api.count(), 1, "no reads, and no second patch");
     assert_eq!(node.counts(), [1, 0, 0, 0]);
     let about = About::Pod { name: ("default".to_owned(), "web".to_owned()), uid: "u1".to_owned() };
-    let note = "Added eth0 [10.244.0.5/24, fd00::5/64] from cluster, net1 [] from default/storage".to_owned();
-    assert_eq!(node.events(), [Event::normal(about, "AddedInterface", "Attach", note)]);
+    let text = "Added eth0 [10.244.0.5/24, fd00::5/64] from cluster, net1 [] from default/storage".to_owned();
+    assert_eq!(node.events(), [Event::normal(about, "AddedInterface", "Attach", text)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -299,5 +299,4 @@ async fn a_record_that_cannot_be_read_for_a_while_has_not_gone_away() {
     pass(1).await;
     assert!(node.events().is_empty());
     assert_eq!(node.api.asked(1).await.len(), 1);
-    let _: &Value = &node.api.asked(1).await[0].body;
 }

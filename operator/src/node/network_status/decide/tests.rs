@@ -152,6 +152,20 @@ fn a_patch_that_the_watch_never_shows_is_done_again_but_not_announced_again() {
 }
 
 #[test]
+fn a_second_refusal_of_the_same_is_known_as_such() {
+    let (mut attempts, now) = (Attempts::default(), Instant::now());
+    let mut state = state(Some(pod("u1")), [record("a", "u1", Attached, 1)]);
+    let patch = starts(&mut attempts, &state, now).remove(0);
+    assert!(!patch.refused);
+    attempts.end(&patch, &Ended::Refused, 0.0, now);
+    let patch = starts(&mut attempts, &state, now + REFUSED).remove(0);
+    assert!(patch.refused);
+    attempts.end(&patch, &Ended::Refused, 0.0, now + REFUSED);
+    state.records.all.extend([record("b", "u1", Attached, 2)]);
+    assert!(!starts(&mut attempts, &state, now + REFUSED)[0].refused, "another text");
+}
+
+#[test]
 fn another_text_is_patched_at_once_unless_the_server_is_in_trouble() {
     let later = Ended::Later(None);
     for (ended, at_once) in
