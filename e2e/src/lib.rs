@@ -8,6 +8,7 @@
 //! | have a namespace that plays a host or a pod | [`netns`], [`host`] |
 //! | have a node on which Braid runs, and be its container runtime | [`node`], [`runtime`] |
 //! | have a primary that is shaped like a real one | [`shaped_primary`] |
+//! | have an API server to talk to | [`control_plane`] |
 //! | wait for a condition | [`wait`] |
 //! | show Braid to people | [`demo`] |
 //! | let containerd or podman do it | [`containerd`], [`podman`], [`image`] |
@@ -15,6 +16,7 @@
 pub mod artefacts;
 pub mod bench;
 pub mod containerd;
+pub mod control_plane;
 pub mod demo;
 pub mod host;
 pub mod image;

@@ -13,7 +13,7 @@
 //! | variable | meaning |
 //! |---|---|
 //! | `BRAID_SKIPPED` | a file to which one line is appended for each test that was skipped |
-//! | `BRAID_ALL_TESTS=1` or `CI` | a need that is not met fails the test, unless it is the kernel's |
+//! | `BRAID_ALL_TESTS=1` or `CI` | a need that is not met fails the test, unless it is the kernel's or apt-get is missing |
 
 use std::fmt;
 use std::fs::OpenOptions;
@@ -21,7 +21,7 @@ use std::io::Write;
 
 use crate::netns::Namespace;
 use crate::program::on_path;
-use crate::{artefacts, containerd, podman};
+use crate::{artefacts, containerd, control_plane, podman};
 
 /// Something that a test needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub enum Need {
     Containerd,
     /// Everything that [`podman::Podman`] needs.
     Podman,
+    /// Everything that [`control_plane::ControlPlane`] needs.
+    ControlPlane,
     /// A kind of link (`ip link add type …`) that the kernel can make.
     Link(&'static str),
 }
@@ -52,6 +54,7 @@ impl Need {
             Self::Program(program, of) => (!on_path(program)).then(|| package(of.to_owned())),
             Self::Containerd => containerd::missing().map(package),
             Self::Podman => podman::missing().map(package),
+            Self::ControlPlane => control_plane::missing(),
             Self::Link(kind) => {
                 let problem = probe(kind).err()?;
                 Some(format!("this kernel makes no link of type {kind}: {problem:#}"))
@@ -59,8 +62,14 @@ impl Need {
         }
     }
 
-    fn is_the_kernels(self) -> bool {
-        matches!(self, Self::Link(_))
+    /// Whether nobody can do anything about it on this machine. Where there is no apt-get, `scripts/kubernetes`
+    /// builds no control plane.
+    fn is_out_of_reach(self) -> bool {
+        match self {
+            Self::Link(_) => true,
+            Self::ControlPlane => !on_path("apt-get"),
+            _ => false,
+        }
     }
 }
 
@@ -94,7 +103,7 @@ pub fn met(needs: &[Need]) -> bool {
     let test = thread.name().unwrap_or("a test");
     for need in needs {
         let Some(why) = need.missing() else { continue };
-        assert!(need.is_the_kernels() || !all_tests(), "{test} cannot be skipped here: {why}");
+        assert!(need.is_out_of_reach() || !all_tests(), "{test} cannot be skipped here: {why}");
         skipped(format_args!("{test}: {why}"));
         return false;
     }
