@@ -268,9 +268,9 @@ impl ControlPlane {
         self.signal(Signal::CONT)
     }
 
-    /// Makes etcd forget all but the newest state, so that a watch or a list that goes on from an older one gets 410
-    /// Gone, and returns the revision that is left. The API server keeps recent changes itself: it must have been
-    /// started with `--watch-cache=false`, or anew since.
+    /// Makes etcd forget everything before its newest change, so that a watch that would have to tell more than that
+    /// change, or a list that goes on, gets 410 Gone. Returns the revision that is left. The API server keeps recent
+    /// changes itself: it must have been started with `--watch-cache=false`, or anew since.
     pub fn compact_etcd(&self) -> Result<i64> {
         // The range is that of the first possible key; the answer's header has the revision.
         let answer = self.ask_etcd("/v3/kv/range", &json!({ "key": "AA==" }))?;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)] // Helpers of a test may fail as loudly as the test.
 
+use std::fmt::Debug;
 use std::future::Future;
 use std::net::TcpStream;
 use std::path::Path;
@@ -37,7 +38,7 @@ fn config_maps(plane: &ControlPlane, user: &User) -> Api<ConfigMap> {
 }
 
 /// The code with which the server refuses.
-fn refusal<T: std::fmt::Debug>(answer: Result<T, Error>) -> u16 {
+fn refusal<T: Debug>(answer: Result<T, Error>) -> u16 {
     match answer {
         Err(Error::Api(status)) => status.code,
         other => panic!("the server has not refused: {other:?}"),
@@ -148,7 +149,9 @@ fn a_watch_from_before_a_compaction_is_gone() {
     let maps = config_maps(&plane, &User::admin());
     let created = plane.block_on(maps.create(&PostParams::default(), &config_map("first"))).unwrap();
     let version = created.metadata.resource_version.unwrap();
-    plane.block_on(maps.create(&PostParams::default(), &config_map("second"))).unwrap();
+    for name in ["second", "third"] {
+        plane.block_on(maps.create(&PostParams::default(), &config_map(name))).unwrap();
+    }
     let client = plane.client(&User::admin()).unwrap();
     let path = format!(
         "/api/v1/namespaces/default/configmaps?watch=true&timeoutSeconds=1&resourceVersion={version}"
@@ -179,8 +182,8 @@ fn a_user_without_roles_is_refused_and_a_service_account_may_do_what_its_role_sa
     let maps = config_maps(plane, &reader);
     assert_eq!(refusal(plane.block_on(maps.list(&ListParams::default()))), 403);
 
-    let rules = json!([{ "apiGroups": [""], "resources": ["configmaps"], "verbs": ["list"] }]);
-    let role = json!({ "metadata": { "name": "reader" }, "rules": rules });
+    let may = json!([{ "apiGroups": [""], "resources": ["configmaps"], "verbs": ["list"] }]);
+    let role = json!({ "metadata": { "name": "reader" }, "rules": may });
     let binding = json!({
         "metadata": { "name": "reader" },
         "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "reader" },

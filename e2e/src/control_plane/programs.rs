@@ -31,12 +31,12 @@ pub fn directory(programs: &[&str]) -> Result<PathBuf> {
 }
 
 fn places() -> Vec<PathBuf> {
-    let set = |variable: &&str| std::env::var_os(variable).filter(|value| !value.is_empty());
-    if let Some(named) = VARIABLES.iter().find_map(|variable| set(&variable)) {
+    let set = |variable: &str| std::env::var_os(variable).filter(|value| !value.is_empty());
+    if let Some(named) = VARIABLES.iter().find_map(|variable| set(variable)) {
         return vec![named.into()];
     }
     let home = |home| Path::new(&home).join(".cache");
-    let cache = set(&"XDG_CACHE_HOME").map(PathBuf::from).or_else(|| set(&"HOME").map(home));
+    let cache = set("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| set("HOME").map(home));
     cache.map(|cache| built(&cache.join("braid/kubernetes"))).unwrap_or_default()
 }
 
