@@ -73,27 +73,32 @@ impl Drop for Home {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
-
     use super::*;
+    use crate::control_plane::server::Server;
 
     #[test]
     fn the_guardian_ends_the_servers_and_removes_the_directory_when_the_owner_is_gone() {
         let mut home = Home::new().unwrap();
-        let sleep = |argument: &Path| {
-            let mut shell = Command::new("sh");
-            shell.args(["-c", "read -r _", "server"]).arg(argument).stdin(Stdio::piped()).spawn().unwrap()
-        };
-        let mut server = sleep(&home.path().join("data"));
-        let mut somebody = sleep(Path::new("/data"));
-        for (name, id) in [("server.pid", server.id()), ("ended.pid", somebody.id())] {
-            std::fs::write(home.path().join(name), id.to_string()).unwrap();
-        }
+        let mut servers = ["one", "two"].map(|name| {
+            let log = home.path().join(format!("{name}.log")).display().to_string();
+            Server::start(home.path(), name, Path::new("tail"), &["-f".to_owned(), log]).unwrap()
+        });
+        let mut somebody =
+            Command::new("sh").args(["-c", "read -r _"]).stdin(Stdio::piped()).spawn().unwrap();
+        std::fs::write(home.path().join("ended.pid"), format!("{}\n", somebody.id())).unwrap();
         // As the kernel does for a process that ends.
         drop(home.guardian.stdin.take());
         home.guardian.wait().unwrap();
         assert!(!home.path().exists());
-        assert!(!server.wait().unwrap().success());
+        for server in &mut servers {
+            let mut end = String::new();
+            crate::wait::until("the server is killed", || {
+                end = server.ensure_running().err().map(|error| error.to_string()).unwrap_or_default();
+                Ok(!end.is_empty())
+            })
+            .unwrap();
+            assert!(end.contains("signal: 9"), "{end}");
+        }
         assert!(somebody.try_wait().unwrap().is_none(), "whoever has the id of a server now goes on");
         somebody.kill().unwrap();
         somebody.wait().unwrap();

@@ -50,7 +50,7 @@ impl Server {
             .with_context(|| format!("starting {}", program.display()))?;
         let this = Self { name, process, log };
         let file = dir.join(format!("{name}.pid"));
-        fs::write(&file, this.process.id().to_string())
+        fs::write(&file, format!("{}\n", this.process.id()))
             .with_context(|| format!("writing {}", file.display()))?;
         Ok(this)
     }
