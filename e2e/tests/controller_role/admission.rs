@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use e2e::control_plane::ADMIN;
+use e2e::control_plane::User;
 use serde_json::{Value, json};
 
 use crate::scene::{Scene, possible};
@@ -25,14 +25,14 @@ fn the_api_server_asks_and_people_read_why_something_is_refused() {
     settings.write_all(br#"{"namespaceIsolation": true}"#).unwrap();
     let settings = settings.path().display().to_string();
     scene.start_with_webhook(&["--settings", &settings]).unwrap();
-    scene.plane.kubectl(ADMIN, &["create", "namespace", "shop"]).unwrap();
+    scene.plane.kubectl(&User::admin(), &["create", "namespace", "shop"]).unwrap();
 
     // The API server takes a moment to hear of a webhook.
     e2e::wait::until("a wrong network is refused", || {
         let refused = scene.put_network("default", "bad", "{}");
         let refused = refused.err().is_some_and(|error| error.to_string().contains("denied the request"));
         if !refused {
-            scene.plane.kubectl(ADMIN, &["delete", "nad", "bad", "--ignore-not-found"])?;
+            scene.plane.kubectl(&User::admin(), &["delete", "nad", "bad", "--ignore-not-found"])?;
         }
         Ok(refused)
     })

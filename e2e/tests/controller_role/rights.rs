@@ -2,14 +2,14 @@
 //! makes the role use each of them.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use e2e::control_plane::ADMIN;
+use e2e::control_plane::User;
+use e2e::rights::{permitted, refused, used};
 use e2e::wait;
 use serde_json::json;
 
 use crate::scene::{Scene, possible};
-
-const USER: &str = "system:serviceaccount:braid-system:braid-controller";
 
 #[test]
 fn the_role_needs_every_right_that_is_shipped_and_no_other() {
@@ -31,36 +31,25 @@ fn the_role_needs_every_right_that_is_shipped_and_no_other() {
         .unwrap();
     scene.start_with_webhook(&[]).unwrap();
     // And one that is to be made.
-    scene.plane.kubectl(ADMIN, &["-n", "braid-system", "delete", "secret", "braid-webhook-tls"]).unwrap();
-    scene.plane.kubectl(ADMIN, &["delete", "node", "gone"]).unwrap();
+    scene
+        .plane
+        .kubectl(&User::admin(), &["-n", "braid-system", "delete", "secret", "braid-webhook-tls"])
+        .unwrap();
+    scene.plane.kubectl(&User::admin(), &["delete", "node", "gone"]).unwrap();
     scene.wait_for_part(&["nodereport", "n1"], "{.metadata.ownerReferences[0].name}", "n1").unwrap();
-    let permitted = scene.plane.permitted(&["braid-controller", "braid-system/braid-controller"]).unwrap();
-    let used = || -> anyhow::Result<BTreeSet<String>> {
-        let requests = scene.plane.requests()?;
-        let ours = requests.iter().filter(|request| request.user == USER);
-        Ok(ours.map(|request| format!("{}/{} {}", request.group, request.resource, request.verb)).collect())
-    };
+    let user = scene.user().unwrap();
+    let permitted = permitted(&scene.plane, &["braid-controller", "braid-system/braid-controller"]).unwrap();
     // Asked for only where a status cannot be written: see the scene with another owner's definition.
     let elsewhere = BTreeSet::from(["k8s.cni.cncf.io/network-attachment-definitions get".to_owned()]);
     let needless = || -> anyhow::Result<Vec<String>> {
-        Ok(permitted.difference(&used()?).filter(|right| !elsewhere.contains(*right)).cloned().collect())
+        Ok(permitted
+            .difference(&used(&scene.plane, &user)?)
+            .filter(|right| !elsewhere.contains(*right))
+            .cloned()
+            .collect())
     };
-    // The certificate is looked at once a minute, and reports of nodes that are gone have 30 s of grace. Watches
-    // are told of when they end.
-    let but_watches = || Ok(needless()?.iter().all(|right| right.ends_with(" watch")));
-    for _ in 0..3 {
-        if wait::until("every right is used", but_watches).is_ok() {
-            break;
-        }
-    }
-    assert!(scene.replicas.remove(0).stop().unwrap().success());
-    wait::until("the watches have ended", || Ok(needless()?.is_empty()))
+    // The certificate is looked at once a minute, and reports of nodes that are gone have 30 s of grace.
+    wait::within(Duration::from_secs(120), "every right is used", || Ok(needless()?.is_empty()))
         .unwrap_or_else(|error| panic!("{error}: {:?}", needless()));
-    assert_eq!(needless().unwrap(), [""; 0], "permitted and not used");
-    let requests = scene.plane.requests().unwrap();
-    let refused: Vec<_> = requests
-        .iter()
-        .filter(|request| request.user == USER && [401, 403].contains(&request.code))
-        .collect();
-    assert!(refused.is_empty(), "{refused:?}");
+    assert_eq!(refused(&scene.plane, &user).unwrap(), []);
 }

@@ -4,10 +4,10 @@ use std::io::Write;
 use std::net::TcpListener;
 
 use anyhow::{Context, Result};
-use e2e::control_plane::{ADMIN, ControlPlane};
+use e2e::control_plane::{ControlPlane, User};
 use e2e::operator::Operator;
 use e2e::requirement::{Need, met};
-use e2e::wait;
+use e2e::{source, wait};
 use serde_json::{Value, json};
 
 /// Dropped in the order of the fields: the replicas end before what they talk to.
@@ -26,14 +26,18 @@ impl Scene {
     pub(crate) fn new() -> Result<Self> {
         let plane = ControlPlane::start()?;
         plane.install_definitions()?;
-        plane.apply("deploy/rbac/controller.yaml")?;
+        plane.apply(&source("deploy/rbac/controller.yaml"))?;
         Ok(Self { replicas: Vec::new(), plane, dir: tempfile::tempdir()? })
+    }
+
+    /// Whom the replicas are to the API server.
+    pub(crate) fn user(&self) -> Result<User> {
+        self.plane.service_account("braid-system", "braid-controller")
     }
 
     /// Starts a replica as its service account, with the rights that are shipped.
     pub(crate) fn start_replica(&mut self, more: &[&str]) -> Result<()> {
-        let token = self.plane.service_account_token("braid-system", "braid-controller")?;
-        let kubeconfig = self.plane.kubeconfig(&token)?;
+        let kubeconfig = self.plane.kubeconfig(&self.user()?)?;
         let replica = Operator::start("controller", self.dir.path(), &kubeconfig, more)?;
         self.replicas.push(replica);
         Ok(())
@@ -41,11 +45,11 @@ impl Scene {
 
     /// Starts a replica that answers admission requests, and leads the API server to it.
     pub(crate) fn start_with_webhook(&mut self, more: &[&str]) -> Result<()> {
-        self.plane.apply("deploy/webhook/validating-webhook.yaml")?;
+        self.plane.apply(&source("deploy/webhook/validating-webhook.yaml"))?;
         let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr())?.port();
         // Here nobody leads traffic for a Service's address anywhere; a Service of this type is a name, and the
         // certificate is asked for the Service all the same.
-        self.plane.kubectl(ADMIN, &["-n", "braid-system", "delete", "service", "braid-webhook"])?;
+        self.plane.kubectl(&User::admin(), &["-n", "braid-system", "delete", "service", "braid-webhook"])?;
         self.apply(&json!({
             "apiVersion": "v1", "kind": "Service",
             "metadata": {"name": "braid-webhook", "namespace": "braid-system"},
@@ -54,7 +58,7 @@ impl Scene {
         let at = |index| json!({"op": "replace", "path": format!("/webhooks/{index}/clientConfig/service/port"), "value": port});
         let patch = json!([at(0), at(1)]).to_string();
         let configuration = ["patch", "validatingwebhookconfiguration", "braid", "--type=json", "-p", &patch];
-        self.plane.kubectl(ADMIN, &configuration)?;
+        self.plane.kubectl(&User::admin(), &configuration)?;
         let address = format!("127.0.0.1:{port}");
         let arguments: Vec<&str> =
             ["--webhook-address", &address].into_iter().chain(more.iter().copied()).collect();
@@ -63,7 +67,7 @@ impl Scene {
         wait::until("the API server knows the CA", || {
             let bundles = ["get", "validatingwebhookconfiguration", "braid", "-o"];
             let path = ["jsonpath={.webhooks[0].clientConfig.caBundle} {.webhooks[1].clientConfig.caBundle}"];
-            let bundles = self.plane.kubectl(ADMIN, &[&bundles[..], &path[..]].concat())?;
+            let bundles = self.plane.kubectl(&User::admin(), &[&bundles[..], &path[..]].concat())?;
             Ok(bundles.split(' ').filter(|bundle| !bundle.is_empty()).count() == 2)
         })
     }
@@ -71,7 +75,7 @@ impl Scene {
     pub(crate) fn apply(&self, object: &Value) -> Result<String> {
         let mut file = tempfile::NamedTempFile::with_suffix(".json")?;
         file.write_all(object.to_string().as_bytes())?;
-        self.plane.kubectl(ADMIN, &["apply", "-f", &file.path().display().to_string()])
+        self.plane.kubectl(&User::admin(), &["apply", "-f", &file.path().display().to_string()])
     }
 
     pub(crate) fn put_network(&self, namespace: &str, name: &str, config: &str) -> Result<String> {
@@ -84,7 +88,7 @@ impl Scene {
     /// A part of an object, by a JSON path.
     pub(crate) fn part(&self, object: &[&str], path: &str) -> Result<String> {
         let path = format!("jsonpath={path}");
-        self.plane.kubectl(ADMIN, &[&["get"], object, &["-o", &path]].concat())
+        self.plane.kubectl(&User::admin(), &[&["get"], object, &["-o", &path]].concat())
     }
 
     pub(crate) fn wait_for_part(&self, object: &[&str], path: &str, expected: &str) -> Result<()> {

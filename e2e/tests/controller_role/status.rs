@@ -1,6 +1,8 @@
 //! What the controller says of networks, and the nodes' reports.
 
-use e2e::control_plane::ADMIN;
+use std::time::Duration;
+
+use e2e::control_plane::User;
 use e2e::wait;
 use serde_json::json;
 
@@ -46,14 +48,12 @@ fn networks_are_judged_and_the_nodes_reports_summed_up_adopted_and_removed() {
 
     scene.put_network("default", "bad", r#"{"cniVersion":"1.0.0","type":"bridge"}"#).unwrap();
     scene.wait_for_part(&["nad", "bad"], accepted, "True").unwrap();
-    scene.plane.kubectl(ADMIN, &["delete", "node", "n2"]).unwrap();
-    // 30 s of grace: twice the patience of a condition.
+    scene.plane.kubectl(&User::admin(), &["delete", "node", "n2"]).unwrap();
+    // After 30 s of grace.
     let gone = || Ok(scene.part(&["nodereport"], "{.items[*].metadata.name}")? == "n1");
-    if wait::until("the report of a node that is gone is removed", gone).is_err() {
-        wait::until("the report of a node that is gone is removed", gone).unwrap();
-    }
+    wait::within(Duration::from_secs(60), "the report of a node that is gone is removed", gone).unwrap();
     scene.wait_for_part(&["nad", "good"], sums, "1/1 2 1").unwrap();
-    let table = scene.plane.kubectl(ADMIN, &["get", "nad"]).unwrap();
+    let table = scene.plane.kubectl(&User::admin(), &["get", "nad"]).unwrap();
     let row = table.lines().find(|line| line.starts_with("good")).unwrap();
     assert_eq!(row.split_whitespace().take(4).collect::<Vec<_>>(), ["good", "True", "1", "2"], "{table}");
 }
@@ -66,7 +66,7 @@ fn where_another_owner_has_installed_networks_without_status_everything_else_wor
     let mut scene = Scene::new().unwrap();
     let patch = json!([{"op": "remove", "path": "/spec/versions/0/subresources"}]).to_string();
     let crd = "network-attachment-definitions.k8s.cni.cncf.io";
-    scene.plane.kubectl(ADMIN, &["patch", "crd", crd, "--type=json", "-p", &patch]).unwrap();
+    scene.plane.kubectl(&User::admin(), &["patch", "crd", crd, "--type=json", "-p", &patch]).unwrap();
     scene.put_network("default", "bad", "{}").unwrap();
     node_and_report(&scene, "n1");
     scene.start_replica(NO_WEBHOOK).unwrap();
