@@ -222,8 +222,8 @@ impl ControlPlane {
         self.kubectl(&User::admin(), &["apply", "-f", path])
     }
 
-    /// All requests to the API server, in the order in which it has answered them. The answer reaches the client a
-    /// moment before the request is here.
+    /// All requests to the API server, in the order in which they came. A request is here before it is answered; its
+    /// code comes a moment after the answer.
     pub fn requests(&self) -> Result<Vec<Request>> {
         audit::read(&audit_log(self.home.path()))
     }
@@ -246,8 +246,8 @@ impl ControlPlane {
         ready.context("starting the API server")
     }
 
-    /// Ends the API server as its service manager does: it takes no new connections, waits for its clients a while
-    /// and closes what is open.
+    /// Ends the API server as its service manager does: it takes no new connections and lets its clients end what they
+    /// have begun. Who still watches after 5 s is cut off.
     pub fn stop_api_server(&self) -> Result<()> {
         self.running()?.take().map_or(Ok(()), Server::stop)
     }
@@ -363,5 +363,7 @@ fn api_server_arguments(dir: &Path, port: u16, etcd_port: u16, keys: &Keys) -> R
         file("service-account-signing-key-file", &keys.signing),
         file("audit-policy-file", &policy),
         file("audit-log-path", &log),
+        // Megabytes, to be sure that no log is begun anew.
+        "--audit-log-maxsize=10000".to_owned(),
     ])
 }

@@ -6,6 +6,7 @@ use std::fmt::Debug;
 use std::future::Future;
 use std::net::TcpStream;
 use std::path::Path;
+use std::thread;
 use std::time::Duration;
 
 use crds::NetworkAttachmentDefinition;
@@ -116,10 +117,24 @@ fn the_server_comes_back_with_its_data_after_being_killed() {
     plane.start_api_server().unwrap();
     assert_eq!(plane.block_on(maps.get("kept")).unwrap().metadata.uid, uid);
 
-    plane.stop_api_server().unwrap();
+    stop_while_somebody_watches(&plane);
     assert!(plane.block_on(maps.get("kept")).is_err(), "nobody answers");
     plane.start_api_server().unwrap();
     assert_eq!(plane.block_on(maps.get("kept")).unwrap().metadata.uid, uid, "the client goes on as well");
+}
+
+/// A watch would last for five minutes; it ends with the server.
+fn stop_while_somebody_watches(plane: &ControlPlane) {
+    let client = plane.client(&User::admin()).unwrap();
+    let path = "/api/v1/namespaces/default/configmaps?watch=true&timeoutSeconds=300";
+    let request = http::Request::get(path).body(Vec::new()).unwrap();
+    thread::scope(|scope| {
+        let watch = scope.spawn(|| plane.block_on(client.request_text(request)));
+        let watches = |request: &Request| request.verb == "watch" && request.path == path;
+        wait::until("the watch is told", || Ok(plane.requests()?.iter().any(watches))).unwrap();
+        plane.stop_api_server().unwrap();
+        drop(watch.join().unwrap());
+    });
 }
 
 #[test]
@@ -214,14 +229,16 @@ fn every_request_is_counted_once_with_what_rbac_calls_it() {
     }
     assert_eq!(refusal(plane.block_on(maps.create(&PostParams::default(), &config_map("mine")))), 403);
     assert_eq!(refusal(plane.block_on(maps.get_status("mine"))), 403);
-    wait::until("the last request is told", || Ok(plane.requests_of(&counted)?.len() >= 5)).unwrap();
+    assert_eq!(plane.requests_of(&counted).unwrap().len(), 5);
+    let answered = |request: &Request| request.code.is_some();
+    wait::until("all codes are told", || Ok(plane.requests_of(&counted)?.iter().all(answered))).unwrap();
     let requests = plane.requests_of(&counted).unwrap();
     let what = |request: &Request| {
         (format!("{} {}", request.verb, request.resource), request.name.clone(), request.code)
     };
-    let get = ("get configmaps".to_owned(), "mine".to_owned(), 403);
-    let create = ("create configmaps".to_owned(), String::new(), 403);
-    let status = ("get configmaps/status".to_owned(), "mine".to_owned(), 403);
+    let get = ("get configmaps".to_owned(), "mine".to_owned(), Some(403));
+    let create = ("create configmaps".to_owned(), String::new(), Some(403));
+    let status = ("get configmaps/status".to_owned(), "mine".to_owned(), Some(403));
     let all: Vec<_> = requests.iter().map(what).collect();
     assert_eq!(all, [get.clone(), get.clone(), get, create, status]);
     assert!(requests.iter().all(|request| request.namespace == "default" && request.group.is_empty()));

@@ -1,18 +1,17 @@
 //! What the API server says of the requests that it got: its audit log.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-/// Who, what and when of every request, but not what was sent. Each request is written once, when it has been
-/// answered; one that goes on (a watch) when it has begun and again when it ends.
+/// Who, what and when of every request, but not what was sent. Each is written when it comes, before anything is done
+/// for it, and again when it has been answered. (A watch "starts its response" only when it ends, in 1.20.)
 const POLICY: &str = "\
 apiVersion: audit.k8s.io/v1
 kind: Policy
-omitStages: [RequestReceived]
 rules:
 - level: Metadata
 ";
@@ -32,12 +31,12 @@ pub struct Request {
     pub resource: String,
     /// Empty for what is in none, and for a list of all.
     pub namespace: String,
-    /// Empty for a list, and for a create.
+    /// Empty for a list, and for a create that was refused.
     pub name: String,
     /// Path and query.
     pub path: String,
-    /// The code of the answer.
-    pub code: u16,
+    /// The code of the answer; none while there is none, as for most watches.
+    pub code: Option<u16>,
 }
 
 #[derive(Deserialize)]
@@ -75,8 +74,7 @@ struct Object {
 
 #[derive(Default, Deserialize)]
 struct Status {
-    #[serde(default)]
-    code: u16,
+    code: Option<u16>,
 }
 
 impl From<Event> for Request {
@@ -104,7 +102,7 @@ pub(super) fn write_policy(dir: &Path) -> Result<PathBuf> {
     Ok(policy)
 }
 
-/// Reads the requests of a log in the order in which they were answered.
+/// Reads the requests of a log in the order in which they came.
 pub(super) fn read(log: &Path) -> Result<Vec<Request>> {
     let text = fs::read_to_string(log).with_context(|| format!("reading {}", log.display()))?;
     parse(&text).with_context(|| format!("reading {}", log.display()))
@@ -113,11 +111,14 @@ pub(super) fn read(log: &Path) -> Result<Vec<Request>> {
 /// A last line without an end is still being written; a killed server may leave one in the midst.
 fn parse(text: &str) -> Result<Vec<Request>> {
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-    let (mut requests, mut seen) = (Vec::new(), BTreeSet::new());
+    let (mut requests, mut places) = (Vec::<Request>::new(), BTreeMap::new());
     for line in whole.lines().filter(|line| line.starts_with('{') && line.ends_with('}')) {
         let event: Event = serde_json::from_str(line).with_context(|| format!("reading the event {line}"))?;
-        if seen.insert(event.id.clone()) {
-            requests.push(event.into());
+        let place = *places.entry(event.id.clone()).or_insert(requests.len());
+        match requests.get_mut(place) {
+            // The later one knows more.
+            Some(request) => *request = event.into(),
+            None => requests.push(event.into()),
         }
     }
     Ok(requests)
@@ -128,7 +129,7 @@ mod tests {
     use super::*;
 
     const PATCH: &str = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"1","stage":"ResponseComplete","requestURI":"/api/v1/namespaces/a/pods/p/status","verb":"patch","user":{"username":"node","groups":["system:authenticated"]},"sourceIPs":["127.0.0.1"],"userAgent":"braid","objectRef":{"resource":"pods","namespace":"a","name":"p","apiVersion":"v1","subresource":"status"},"responseStatus":{"metadata":{},"code":200}}"#;
-    const WATCH: &str = r#"{"auditID":"2","stage":"ResponseStarted","requestURI":"/apis/k8s.cni.cncf.io/v1/network-attachment-definitions?watch=true","verb":"watch","user":{"username":"node"},"objectRef":{"resource":"network-attachment-definitions","apiGroup":"k8s.cni.cncf.io","apiVersion":"v1"},"responseStatus":{"metadata":{},"code":200}}"#;
+    const WATCH: &str = r#"{"auditID":"2","stage":"RequestReceived","requestURI":"/apis/k8s.cni.cncf.io/v1/network-attachment-definitions?watch=true","verb":"watch","user":{"username":"node"},"objectRef":{"resource":"network-attachment-definitions","apiGroup":"k8s.cni.cncf.io","apiVersion":"v1"}}"#;
     const READY: &str = r#"{"auditID":"3","stage":"ResponseComplete","requestURI":"/readyz","verb":"get","user":{"username":"admin"},"responseStatus":{"metadata":{},"code":200}}"#;
 
     #[test]
@@ -143,21 +144,20 @@ mod tests {
             namespace: "a".into(),
             name: "p".into(),
             path: "/api/v1/namespaces/a/pods/p/status".into(),
-            code: 200,
+            code: Some(200),
         };
         assert_eq!(requests[0], expected);
         assert_eq!((requests[1].path.as_str(), requests[1].resource.as_str()), ("/readyz", ""));
     }
 
     #[test]
-    fn a_watch_counts_once_and_a_half_written_line_not_at_all() {
-        let ended = WATCH.replace("ResponseStarted", "ResponseComplete");
-        let requests = parse(&format!("{WATCH}\n{PATCH}\n{ended}\n{}", &READY[..40])).unwrap();
-        assert_eq!(
-            requests.iter().map(|request| request.verb.as_str()).collect::<Vec<_>>(),
-            ["watch", "patch"]
-        );
-        assert_eq!(requests[0].group, "k8s.cni.cncf.io");
+    fn a_request_counts_once_where_it_came_in_and_a_half_written_line_not_at_all() {
+        let asked = PATCH.replace(r#","responseStatus":{"metadata":{},"code":200}"#, "");
+        let requests = parse(&format!("{asked}\n{WATCH}\n{PATCH}\n{}", &READY[..40])).unwrap();
+        let found: Vec<_> = requests.iter().map(|request| (request.verb.as_str(), request.code)).collect();
+        assert_eq!(found, [("patch", Some(200)), ("watch", None)]);
+        assert_eq!(requests[1].group, "k8s.cni.cncf.io");
+        assert_eq!(parse(&format!("{asked}\n")).unwrap()[0].code, None);
     }
 
     #[test]
