@@ -10,7 +10,7 @@ fn pods_start_while_the_api_server_is_away_and_are_told_of_when_it_is_back() {
     if !possible() {
         return;
     }
-    let mut scene = Scene::start().unwrap();
+    let scene = Scene::start().unwrap();
     scene.put_bridge("storage", 1).unwrap();
     scene.wait_for_network("storage").unwrap();
     let pod = scene.put_pod("web", "storage").unwrap();
@@ -26,7 +26,7 @@ fn what_changed_while_no_watch_could_be_resumed_is_made_up_for() {
     if !possible() {
         return;
     }
-    let mut scene = Scene::start().unwrap();
+    let scene = Scene::start().unwrap();
     for name in ["kept", "gone", "changed"] {
         scene.put_network(name, r#"{"type":"bridge"}"#).unwrap();
     }
