@@ -17,7 +17,18 @@ impl Bin {
         Self(dir)
     }
 
+    /// Runs the plugin. A test beside this one that starts a process has, until it has, a copy of the script
+    /// as it was being written: that is waited out.
     fn run(&self, timeout: Duration, stdin: &[u8]) -> Result<Vec<u8>, ExecError> {
+        self.run_if_busy(Duration::from_secs(2), timeout, stdin)
+    }
+
+    fn run_if_busy(
+        &self,
+        busy_wait: Duration,
+        timeout: Duration,
+        stdin: &[u8],
+    ) -> Result<Vec<u8>, ExecError> {
         let target = Target {
             container_id: ContainerId::parse("c1").unwrap(),
             netns: Some("/run/netns/c1".into()),
@@ -26,7 +37,7 @@ impl Bin {
         };
         let plugin = PluginType::parse("plugin").unwrap();
         let path = [PathBuf::from("/nonexistent"), self.0.path().to_owned()];
-        let exec = ProcessExec { timeout, busy_wait: Duration::from_millis(100), relay_stderr: false };
+        let exec = ProcessExec { timeout, busy_wait, relay_stderr: false };
         exec.run(&Call { plugin: &plugin, verb: Verb::Add, target: Some(&target), path: &path, stdin })
     }
 }
@@ -110,7 +121,7 @@ fn a_plugin_that_is_not_there_is_said_with_the_places() {
 fn a_busy_executable_is_an_error_and_never_a_success() {
     let bin = Bin::with("echo '{}'");
     let held = std::fs::OpenOptions::new().append(true).open(bin.0.path().join("plugin")).unwrap();
-    let error = bin.run(LONG, b"").unwrap_err();
+    let error = bin.run_if_busy(Duration::from_millis(100), LONG, b"").unwrap_err();
     assert!(matches!(error, ExecError::Busy { .. }), "{error}");
     assert_eq!(error.to_cni_error().code, Code::TRY_AGAIN_LATER);
     drop(held);
