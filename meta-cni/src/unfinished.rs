@@ -12,10 +12,11 @@ use store::record::{self, DelFailure, Record, RecordKey, now_ms};
 use crate::call::{Call, store_error};
 use crate::del;
 
-/// A run takes up no more once this much time has passed: pods wait for it.
+/// A run takes up no further record once this much time has passed: pods wait for it.
 const BOUND: Duration = Duration::from_secs(2);
-/// A delegate that hangs must not hold the run that takes its work up for long.
-const DELEGATE_BOUND: Duration = Duration::from_secs(10);
+/// All of it is over by then, whatever hangs and however much one record holds: the runtime waits for the end
+/// of the process.
+const HARD_BOUND: Duration = Duration::from_secs(10);
 
 /// What became of one piece of work.
 pub(crate) enum Taken {
@@ -38,7 +39,7 @@ pub(crate) fn take_up(call: &Call) -> Result<(), StoreError> {
     }
     let Some(_only) = Lock::of_unfinished_work(dir)? else { return Ok(()) };
     let begun = Instant::now();
-    let exec = ProcessExec { timeout: DELEGATE_BOUND.min(call.exec.timeout), ..call.exec.clone() };
+    let exec = ProcessExec { until: Some(begun + HARD_BOUND), ..call.exec.clone() };
     for key in keys {
         if begun.elapsed() > BOUND {
             break;

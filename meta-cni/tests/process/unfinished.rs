@@ -1,7 +1,7 @@
 //! Unfinished work of earlier runs, taken up by later ones.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use store::lock::Lock;
@@ -207,4 +207,27 @@ fn the_time_for_unfinished_work_is_bounded() {
     let failed = containers.iter().filter_map(|c| node.record(c).unwrap().failure).collect::<Vec<_>>();
     assert_eq!(failed.len(), tried);
     assert!(failed[0].message.contains("did not end within 700ms"), "{}", failed[0].message);
+}
+
+#[test]
+fn a_record_of_many_plugins_that_hang_does_not_hold_a_run_for_longer_than_one_bound() {
+    let node = Node::with(&["a", "b", "c"]);
+    node.add("c1").networks("a,b,c").result();
+    node.edit_record("c1", |record| record.abandoned = Some("its pod is gone".to_owned()));
+    fs::remove_file(node.path("netns")).unwrap();
+    node.forget();
+    for plugin in ["a", "b", "c", "primary"] {
+        node.steer(plugin, "DEL", json!({"hang": true}));
+    }
+    let begun = Instant::now();
+    node.status().succeed();
+    // One after another they would take 20 seconds each.
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    let record = node.record("c1").unwrap();
+    assert_eq!(record.attachments.len(), 4, "what was not attempted is still owed");
+    let message = record.failure.unwrap().message;
+    assert!(
+        message.contains("plugin primary was not called: the time for the whole work was over"),
+        "{message}"
+    );
 }

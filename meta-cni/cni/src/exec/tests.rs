@@ -29,6 +29,10 @@ impl Bin {
         timeout: Duration,
         stdin: &[u8],
     ) -> Result<Vec<u8>, ExecError> {
+        self.run_by(&ProcessExec { timeout, busy_wait, relay_stderr: false, ..ProcessExec::default() }, stdin)
+    }
+
+    fn run_by(&self, exec: &ProcessExec, stdin: &[u8]) -> Result<Vec<u8>, ExecError> {
         let target = Target {
             container_id: ContainerId::parse("c1").unwrap(),
             netns: Some("/run/netns/c1".into()),
@@ -37,7 +41,6 @@ impl Bin {
         };
         let plugin = PluginType::parse("plugin").unwrap();
         let path = [PathBuf::from("/nonexistent"), self.0.path().to_owned()];
-        let exec = ProcessExec { timeout, busy_wait, relay_stderr: false };
         exec.run(&Call { plugin: &plugin, verb: Verb::Add, target: Some(&target), path: &path, stdin })
     }
 }
@@ -91,6 +94,20 @@ fn a_plugin_that_hangs_is_killed_with_its_children() {
         assert!(begun.elapsed() < LONG, "the group lives on");
         std::thread::yield_now();
     }
+}
+
+#[test]
+fn no_call_goes_on_beyond_the_end_of_the_whole_work_and_none_begins_after_it() {
+    let bin = Bin::with("echo x >> $0.calls; sleep 1000");
+    let begun = Instant::now();
+    let until = Some(begun + Duration::from_millis(300));
+    let exec = ProcessExec { timeout: LONG, until, relay_stderr: false, ..ProcessExec::default() };
+    let error = bin.run_by(&exec, b"").unwrap_err();
+    assert!(matches!(error, ExecError::Timeout { after, .. } if after < LONG), "{error}");
+    assert!(begun.elapsed() < LONG);
+    let error = bin.run_by(&exec, b"").unwrap_err();
+    assert!(matches!(error, ExecError::NoTime { .. }), "{error}");
+    assert_eq!(std::fs::read_to_string(bin.0.path().join("plugin.calls")).unwrap(), "x\n");
 }
 
 #[test]
