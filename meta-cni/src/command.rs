@@ -2,13 +2,12 @@
 
 use std::io::{self, Write};
 
-use cni::exec::ProcessExec;
 use serde_json::{Map, Value};
 use store::record::{self, RecordKey};
 use store::settings::Settings;
 
 use crate::attach::search_path;
-use crate::call::Call;
+use crate::call::{Call, delegates_of};
 use crate::log::Log;
 use crate::unfinished::{Taken, take_up_one};
 
@@ -78,7 +77,7 @@ fn call(options: &[&str]) -> Result<Call, String> {
     Ok(Call {
         runtime: Map::new(),
         log: Log::new(settings.log.clone()).about("verb", &"gc by hand"),
-        exec: ProcessExec { timeout: settings.delegate_timeout, ..ProcessExec::default() },
+        exec: delegates_of(&settings),
         path: search_path([settings.bin_dir.as_path()]),
         settings,
         begun_ms: record::now_ms(),

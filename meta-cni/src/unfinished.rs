@@ -10,7 +10,7 @@ use store::lock::Lock;
 use store::record::{self, DelFailure, Record, RecordKey, now_ms};
 
 use crate::call::{Call, store_error};
-use crate::del;
+use crate::{del, hold};
 
 /// A run takes up no further record once this much time has passed: pods wait for it.
 const BOUND: Duration = Duration::from_secs(2);
@@ -58,7 +58,7 @@ pub(crate) fn take_up_one(
     at_once: bool,
 ) -> Result<Taken, StoreError> {
     let dir = &call.settings.directory;
-    let Some(lock) = Lock::of_container_if_free(dir, &key.container_id)? else { return Ok(Taken::Busy) };
+    let Some(lock) = hold::container_if_free(call, &key.container_id)? else { return Ok(Taken::Busy) };
     let record = match Record::read(dir, key) {
         Ok(Some(record)) if !record.is_at_rest() => record,
         Ok(found) => {

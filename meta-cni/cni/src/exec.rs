@@ -4,6 +4,7 @@
 //! specification says; a test or a built-in plugin may put something else in its place.
 
 mod process;
+pub mod running;
 
 use std::ffi::OsString;
 use std::os::unix::fs::FileTypeExt;
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::env::{Target, Verb};
 use crate::error::{CniError, Code};
-use crate::ids::PluginType;
+use crate::ids::{ContainerId, PluginType};
 
 /// One call of a plugin.
 #[derive(Debug)]
@@ -164,6 +165,9 @@ pub struct ProcessExec {
     pub timeout: Duration,
     /// When the whole work has to be over: no call goes on beyond it, and none begins after it.
     pub until: Option<Instant>,
+    /// Below which directory each plugin that runs is noted, by container, so that those are found whose
+    /// caller was killed: see [`running`].
+    pub notes: Option<PathBuf>,
     /// How long "text file busy" is waited out.
     pub busy_wait: Duration,
     /// Whether the plugin's stderr goes to ours as it comes.
@@ -175,13 +179,23 @@ impl Default for ProcessExec {
         Self {
             timeout: Duration::from_secs(120),
             until: None,
+            notes: None,
             busy_wait: Duration::from_secs(2),
             relay_stderr: true,
         }
     }
 }
 
+/// What plugins are noted under that work on no container: no container id has this form.
+const NO_CONTAINER: &str = "@";
+
 impl ProcessExec {
+    /// Where plugins are noted that work on a container; `None` for those that work on none.
+    pub fn notes_of(&self, container: Option<&ContainerId>) -> Option<PathBuf> {
+        let name = container.map_or(NO_CONTAINER, ContainerId::as_str);
+        self.notes.as_ref().map(|notes| notes.join(name))
+    }
+
     /// How long a call that begins now may take.
     fn time_left(&self) -> Duration {
         let left = self.until.map(|until| until.saturating_duration_since(Instant::now()));
@@ -199,7 +213,10 @@ impl Exec for ProcessExec {
             return Err(ExecError::NoTime { plugin: call.plugin.clone() });
         }
         let exec = Self { timeout, busy_wait: self.busy_wait.min(timeout), ..self.clone() };
-        let output = process::run(&exec, &executable, environment(call), call.stdin)?;
+        // STATUS changes nothing: nobody has to wait for it.
+        let notes = self.notes_of(call.target.map(|target| &target.container_id));
+        let notes = notes.filter(|_| call.verb != Verb::Status);
+        let output = process::run(&exec, &executable, environment(call), call.stdin, notes.as_deref())?;
         if output.status.success() {
             return Ok(output.stdout);
         }

@@ -1,21 +1,27 @@
 //! Unfinished work of earlier runs, taken up by later ones.
 
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 use store::lock::Lock;
 use store::record::Phase;
 
-use crate::harness::{LONG, Node, Run, key};
+use crate::harness::{LONG, Node, Run, eventually, key};
 
 /// A node on which the ADD of `c1` was killed while `a` was at it.
 fn node_with_killed_add() -> Node {
     let node = Node::with(&["a", "b"]);
-    node.steer("a", "ADD", json!({"hang": true}));
+    node.steer("a", "ADD", json!({"until": node.path("go-on")}));
     let running = node.add("c1").networks("a,b").start();
     node.await_call("ADD a net1");
     running.kill();
+    fs::write(node.path("go-on"), "").unwrap();
+    eventually("the plugin that was left running has ended", || {
+        let process = node.events().iter().find(|event| event.plugin == "a").unwrap().process;
+        !Path::new("/proc").join(process.to_string()).exists()
+    });
     node.mend("a", "ADD");
     assert_eq!(node.record("c1").unwrap().phase, Phase::Intended);
     node.forget();
@@ -66,10 +72,11 @@ fn an_add_that_was_killed_is_undone_before_the_container_is_added_anew() {
 fn a_del_that_was_killed_is_completed() {
     let node = Node::with(&["a"]);
     node.add("c1").networks("a").result();
-    node.steer("primary", "DEL", json!({"hang": true}));
+    node.steer("primary", "DEL", json!({"signal": 9, "until": node.path("go-on")}));
     let running = node.del("c1").start();
     node.await_call("DEL primary eth0");
     running.kill();
+    fs::write(node.path("go-on"), "").unwrap();
     node.mend("primary", "DEL");
     node.forget();
     // A record at rest is nobody's but the runtime's.

@@ -111,6 +111,26 @@ fn no_call_goes_on_beyond_the_end_of_the_whole_work_and_none_begins_after_it() {
 }
 
 #[test]
+fn a_plugin_is_noted_while_it_runs_and_is_told_nothing_before() {
+    let bin = Bin::with("cat > $0.in; ls $0.notes/c1; echo $$; cat $0.in");
+    let notes = Some(bin.0.path().join("plugin.notes"));
+    let exec = ProcessExec { timeout: LONG, notes: notes.clone(), relay_stderr: false, ..Default::default() };
+    let output = String::from_utf8(bin.run_by(&exec, b"x").unwrap()).unwrap();
+    let lines: Vec<_> = output.lines().collect();
+    assert_eq!(lines.len(), 3, "one note, its number, its configuration: {output}");
+    assert_eq!(lines[0].split('-').nth(1), Some(lines[1]), "{output}");
+    assert!(!exec.notes_of(Some(&ContainerId::parse("c1").unwrap())).unwrap().exists());
+
+    // What cannot be noted gets no configuration.
+    let bin = Bin::with("cat > $0.got; test -s $0.got && touch $0.told");
+    std::fs::write(bin.0.path().join("plugin.notes"), "").unwrap();
+    let notes = Some(bin.0.path().join("plugin.notes"));
+    let error = bin.run_by(&ProcessExec { notes, ..exec }, b"x").unwrap_err();
+    assert!(matches!(error, ExecError::Talk { .. }), "{error}");
+    assert!(!bin.0.path().join("plugin.told").exists());
+}
+
+#[test]
 fn a_child_left_behind_with_our_pipes_does_not_hold_us() {
     let bin = Bin::with("sleep 5 & echo '{}'");
     let begun = std::time::Instant::now();
