@@ -73,9 +73,7 @@ pub(crate) fn take_up_one(
             return Ok(Taken::Failed(store_error(&error)));
         }
     };
-    // What this very run has tried in vain is for a later one.
-    let waits = |failure: &DelFailure| failure.last_ms >= call.begun_ms || !is_due(failure, now_ms());
-    if !at_once && record.failure.as_ref().is_some_and(waits) {
+    if !at_once && record.failure.as_ref().is_some_and(|failure| waits(failure, call.begun_ms, now_ms())) {
         return Ok(Taken::Busy);
     }
     call.log.info("taking up unfinished work", &[("container", &key.container_id)]);
@@ -87,6 +85,12 @@ pub(crate) fn take_up_one(
         }
         Err(error) => Taken::Failed(error),
     })
+}
+
+/// Whether an attempt is for a later run: it is not due yet, or this very run, which began at `begun_ms`, has
+/// made one in vain. A time in the future is from before the clock was set back.
+fn waits(failure: &DelFailure, begun_ms: u64, now_ms: u64) -> bool {
+    (begun_ms..=now_ms).contains(&failure.last_ms) || !is_due(failure, now_ms)
 }
 
 /// The second attempt is due at once, later ones after 1, 3, 7 … seconds, at most five minutes.

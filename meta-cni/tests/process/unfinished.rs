@@ -167,6 +167,15 @@ fn attempts_become_rarer_and_are_counted() {
 }
 
 #[test]
+fn a_clock_that_was_set_back_stops_nothing() {
+    let node = node_with_failed_del();
+    node.edit_record("c1", |record| record.failure.as_mut().unwrap().last_ms += 3_600_000);
+    node.status().succeed();
+    assert_eq!(node.done(), ["DEL a net1"]);
+    assert!(node.record("c1").is_none());
+}
+
+#[test]
 fn unfinished_work_never_fails_the_call_that_takes_it_up() {
     let node = node_with_failed_del();
     node.fail("a", "DEL", 43);
