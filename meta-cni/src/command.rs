@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use serde_json::{Map, Value};
+use store::lock::Lock;
 use store::record::{self, RecordKey};
 use store::settings::Settings;
 
@@ -97,8 +98,10 @@ fn installed(file: Option<&str>) -> Result<Map<String, Value>, String> {
 
 fn collect(call: &Call, out: &mut dyn Write) -> io::Result<u8> {
     let dir = &call.settings.directory;
-    let keys = match record::unfinished(dir) {
-        Ok(keys) => keys,
+    // A run that takes up work after its own is done soon.
+    let only = Lock::of_unfinished_work(dir, call.settings.lock_wait);
+    let (_only, keys) = match only.and_then(|only| Ok((only, record::unfinished(dir)?))) {
+        Ok(begun) => begun,
         Err(error) => {
             writeln!(out, "failed: {}", cni::error::chain_text(&error))?;
             return Ok(1);

@@ -29,6 +29,15 @@ pub(crate) fn shared(call: &Call) -> Result<Lock, CniError> {
     held(call, None, |wait| Lock::shared_with_attachments(&call.settings.directory, wait))
 }
 
+/// As [`shared`], without waiting; `None` while GC runs, or a plugin that it called.
+pub(crate) fn shared_if_free(call: &Call) -> Result<Option<Lock>, StoreError> {
+    let Some(lock) = Lock::shared_with_attachments_if_free(&call.settings.directory)? else {
+        return Ok(None);
+    };
+    let runs = left_running(call, None, Duration::ZERO)?;
+    Ok(runs.is_none().then_some(lock))
+}
+
 /// What GC holds alone.
 pub(crate) fn alone(call: &Call) -> Result<Lock, CniError> {
     held(call, None, |wait| Lock::against_attachments(&call.settings.directory, wait))

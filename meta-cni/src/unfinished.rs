@@ -37,7 +37,7 @@ pub(crate) fn take_up(call: &Call) -> Result<(), StoreError> {
     if keys.is_empty() {
         return Ok(());
     }
-    let Some(_only) = Lock::of_unfinished_work(dir)? else { return Ok(()) };
+    let Some(_only) = Lock::of_unfinished_work_if_free(dir)? else { return Ok(()) };
     let begun = Instant::now();
     let exec = ProcessExec { until: Some(begun + HARD_BOUND), ..call.exec.clone() };
     for key in keys {
@@ -50,7 +50,8 @@ pub(crate) fn take_up(call: &Call) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Takes up one record if nobody holds it; unless it is `at_once`, only when it is due.
+/// Takes up one record if nobody holds it and no GC runs: it tells plugins what is valid. Unless it is `at_once`, only
+/// when it is due.
 pub(crate) fn take_up_one(
     call: &Call,
     key: &RecordKey,
@@ -58,6 +59,7 @@ pub(crate) fn take_up_one(
     at_once: bool,
 ) -> Result<Taken, StoreError> {
     let dir = &call.settings.directory;
+    let Some(_shared) = hold::shared_if_free(call)? else { return Ok(Taken::Busy) };
     let Some(lock) = hold::container_if_free(call, &key.container_id)? else { return Ok(Taken::Busy) };
     let record = match Record::read(dir, key) {
         Ok(Some(record)) if !record.is_at_rest() => record,

@@ -58,13 +58,23 @@ impl Lock {
         take(&dir.node_lock(), Mode::Shared, wait)
     }
 
+    /// As [`Lock::shared_with_attachments`], without waiting; `None` while GC runs.
+    pub fn shared_with_attachments_if_free(dir: &NodeDirectory) -> Result<Option<Self>, StoreError> {
+        take_if_free(&dir.node_lock(), Mode::Shared)
+    }
+
     /// What GC holds, alone.
     pub fn against_attachments(dir: &NodeDirectory, wait: Duration) -> Result<Self, StoreError> {
         take(&dir.node_lock(), Mode::Exclusive, wait)
     }
 
-    /// What the one process holds that takes up unfinished work; `None` if there is one already.
-    pub fn of_unfinished_work(dir: &NodeDirectory) -> Result<Option<Self>, StoreError> {
+    /// What the one process holds that takes up unfinished work.
+    pub fn of_unfinished_work(dir: &NodeDirectory, wait: Duration) -> Result<Self, StoreError> {
+        take(&dir.unfinished_lock(), Mode::Exclusive, wait)
+    }
+
+    /// As [`Lock::of_unfinished_work`], without waiting; `None` if there is one already.
+    pub fn of_unfinished_work_if_free(dir: &NodeDirectory) -> Result<Option<Self>, StoreError> {
         take_if_free(&dir.unfinished_lock(), Mode::Exclusive)
     }
 
@@ -231,9 +241,11 @@ mod tests {
         let one = Lock::shared_with_attachments(&dir, SHORT).unwrap();
         let two = Lock::shared_with_attachments(&dir, SHORT).unwrap();
         assert!(Lock::against_attachments(&dir, SHORT).is_err());
+        drop(Lock::shared_with_attachments_if_free(&dir).unwrap().expect("it is shared"));
         drop((one, two));
         let gc = Lock::against_attachments(&dir, LONG).unwrap();
         assert!(Lock::shared_with_attachments(&dir, SHORT).is_err());
+        assert!(Lock::shared_with_attachments_if_free(&dir).unwrap().is_none());
         drop(gc);
     }
 }

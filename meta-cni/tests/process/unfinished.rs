@@ -190,7 +190,7 @@ fn unfinished_work_never_fails_the_call_that_takes_it_up() {
 #[test]
 fn one_run_at_a_time_takes_up_work_and_none_that_another_holds() {
     let node = node_with_failed_del();
-    let only = Lock::of_unfinished_work(&node.dir()).unwrap().unwrap();
+    let only = Lock::of_unfinished_work_if_free(&node.dir()).unwrap().unwrap();
     node.status().succeed();
     assert!(node.calls().is_empty(), "another one is at it");
     drop(only);
