@@ -44,8 +44,15 @@ pub(crate) fn take_up(call: &Call) -> Result<(), StoreError> {
         if begun.elapsed() > BOUND {
             break;
         }
-        // Failures are recorded, and logged where they are recorded.
-        take_up_one(call, &key, &exec, false)?;
+        // Failures are recorded, and logged where they are recorded. What the disk does not give of one
+        // container is no reason to leave the others.
+        if let Err(error) = take_up_one(call, &key, &exec, false) {
+            let error = cni::error::chain_text(&error);
+            call.log.warn(
+                "could not take up unfinished work",
+                &[("container", &key.container_id), ("error", &error)],
+            );
+        }
     }
     Ok(())
 }
@@ -71,7 +78,10 @@ pub(crate) fn take_up_one(
             return Ok(Taken::AtRest);
         }
         Err(error) => {
-            call.log.error("a record cannot be read", &[("error", &error)]);
+            if record::is_news(dir, key)? {
+                let error = cni::error::chain_text(&error);
+                call.log.error("a record cannot be read", &[("error", &error)]);
+            }
             return Ok(Taken::Failed(store_error(&error)));
         }
     };

@@ -202,6 +202,18 @@ fn hints(dir: &NodeDirectory) -> Result<Vec<RecordKey>, StoreError> {
     Ok(files.iter().filter_map(|file| RecordKey::of_file(file)).collect())
 }
 
+/// Whether it is told for the first time in this boot that a record cannot be read; its hint remembers.
+pub fn is_news(dir: &NodeDirectory, key: &RecordKey) -> Result<bool, StoreError> {
+    let path = dir.unfinished().join(key.file_name());
+    let told = format!("told in boot {}\n", crate::boot::boot_id());
+    if std::fs::read_to_string(&path).is_ok_and(|text| text == told) {
+        return Ok(false);
+    }
+    make_hint(dir, key)?;
+    std::fs::write(&path, told).map_err(StoreError::write(&path))?;
+    Ok(true)
+}
+
 fn make_hint(dir: &NodeDirectory, key: &RecordKey) -> Result<(), StoreError> {
     let path = dir.unfinished().join(key.file_name());
     let create =

@@ -8,7 +8,7 @@ use serde_json::json;
 use store::lock::Lock;
 use store::record::Phase;
 
-use crate::harness::{LONG, Node, Run, eventually, key};
+use crate::harness::{Answer, LONG, Node, Run, eventually, key};
 
 /// A node on which the ADD of `c1` was killed while `a` was at it.
 fn node_with_killed_add() -> Node {
@@ -185,6 +185,35 @@ fn unfinished_work_never_fails_the_call_that_takes_it_up() {
     node.add("c3").result();
     node.status().succeed();
     assert_eq!(fs::read_to_string(node.path("state/attachments/c1")).unwrap(), "{");
+}
+
+#[test]
+fn a_record_that_cannot_be_read_or_put_right_stops_nothing_and_is_told_once() {
+    let node = Node::with(&["a"]);
+    for container in ["b1", "b2", "c1"] {
+        node.add(container).networks("a").result();
+    }
+    node.fail("a", "DEL", 42);
+    node.del("c1").error();
+    node.mend("a", "DEL");
+    node.forget();
+    // One that is damaged, and one whose hint cannot be removed: both come before c1.
+    for (container, text) in [("b1", "{"), ("b2", "")] {
+        node.edit_record(container, |record| record.phase = Phase::Deleting);
+        fs::write(node.path("state/attachments").join(container), text).unwrap();
+    }
+    let hint = node.path("run/unfinished/b2");
+    fs::remove_file(&hint).unwrap();
+    fs::create_dir(&hint).unwrap();
+    fs::remove_file(node.path("state/attachments/b2")).unwrap();
+    let told = |answer: Answer| {
+        let lines = answer.log();
+        let told = |text: &str| lines.iter().filter(|line| line.to_string().contains(text)).count();
+        [told("attachments/b1 is damaged"), told("unfinished/b2")]
+    };
+    assert_eq!(told(node.status().answer()), [1, 1]);
+    assert_eq!(node.done(), ["DEL a net1"], "the others are taken up");
+    assert_eq!(told(node.status().answer()), [0, 1]);
 }
 
 #[test]
