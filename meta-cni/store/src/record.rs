@@ -6,6 +6,7 @@
 //! record and removed after the record has come to rest, so that unfinished work is found without reading
 //! every record. Hints are lost at a reboot: the first look after it reads every record.
 
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -216,8 +217,9 @@ pub fn is_news(dir: &NodeDirectory, key: &RecordKey) -> Result<bool, StoreError>
 
 fn make_hint(dir: &NodeDirectory, key: &RecordKey) -> Result<(), StoreError> {
     let path = dir.unfinished().join(key.file_name());
-    let create =
-        || std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path).map(drop);
+    let mut options = std::fs::OpenOptions::new();
+    options.create(true).truncate(false).write(true).mode(0o600);
+    let create = || options.open(&path).map(drop);
     let outcome = match create() {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             atomic::make_directory(&dir.unfinished()).and_then(|()| create())

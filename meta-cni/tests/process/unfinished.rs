@@ -1,6 +1,7 @@
 //! Unfinished work of earlier runs, taken up by later ones.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -275,4 +276,35 @@ fn a_record_of_many_plugins_that_hang_does_not_hold_a_run_for_longer_than_one_bo
         message.contains("plugin primary was not called: the time for the whole work was over"),
         "{message}"
     );
+}
+
+#[test]
+fn nothing_in_the_node_directory_is_anybody_elses_business() {
+    let node = node_with_killed_add();
+    node.add("c2").networks("b").result();
+    node.fail("b", "DEL", 42);
+    node.del("c2").error();
+    node.steer("primary", "ADD", json!({"until": node.path("go-on-2")}));
+    let running = node.add("c3").start();
+    node.await_events("c3 at its primary", |events| {
+        events.iter().any(|event| event.env.get("CNI_CONTAINERID").is_some_and(|id| id == "c3"))
+    });
+    let mut seen = Vec::new();
+    let mut dirs = vec![node.path("run"), node.path("state")];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(&dir).unwrap() {
+            let path = entry.unwrap().path();
+            let mode = path.metadata().unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode, if path.is_dir() { 0o700 } else { 0o600 }, "{}", path.display());
+            seen.push(path.strip_prefix(node.path("")).unwrap().display().to_string());
+            dirs.extend(path.is_dir().then_some(path));
+        }
+    }
+    for kind in
+        ["run/unfinished/c2", "run/running", "run/locks/container/c3", "state/attachments/c2", "run/node"]
+    {
+        assert!(seen.iter().any(|path| path == kind), "{kind}: {seen:?}");
+    }
+    fs::write(node.path("go-on-2"), "").unwrap();
+    running.answer().result();
 }
