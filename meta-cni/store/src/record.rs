@@ -188,6 +188,8 @@ pub fn unfinished(dir: &NodeDirectory) -> Result<Vec<RecordKey>, StoreError> {
     if std::fs::read_to_string(&note).is_ok_and(|noted| noted == boot) {
         return hints(dir);
     }
+    // What cannot be swept costs a few kilobytes, and is no reason to leave work undone.
+    let _ = atomic::sweep_earlier_boots(&dir.records());
     for key in Record::list(dir)? {
         if !matches!(Record::read(dir, &key), Ok(Some(record)) if record.is_at_rest()) {
             make_hint(dir, &key)?;
@@ -298,6 +300,19 @@ mod tests {
         // The first ADD of the new boot must not hide what is left from before.
         record("new", Phase::Intended).write(&dir).unwrap();
         assert_eq!(unfinished_ids(&dir), ["damaged", "failed", "killed", "new"]);
+    }
+
+    #[test]
+    fn the_first_look_of_a_boot_sweeps_what_killed_writers_left_before_it() {
+        let (_temp, dir) = directory();
+        record("rests", Phase::Attached).write(&dir).unwrap();
+        let left = dir.records().join(".new-1-2-3-4");
+        std::fs::write(&left, "{").unwrap();
+        unfinished(&dir).unwrap();
+        assert!(!left.exists());
+        std::fs::write(&left, "{").unwrap();
+        unfinished(&dir).unwrap();
+        assert!(left.exists(), "later looks have nothing to sweep");
     }
 
     #[test]
