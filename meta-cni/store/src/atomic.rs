@@ -42,6 +42,15 @@ impl Step {
         [Self::MakeDirectory, Self::Create, Self::Fill, Self::SyncFile, Self::Rename, Self::SyncDirectory];
 }
 
+/// A step of a removal, in order; what a test stops at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// The name is taken away.
+    Unlink,
+    /// That is brought to the disk.
+    SyncDirectory,
+}
+
 /// Puts `text` at `path`, whole or not at all.
 ///
 /// *Guarantees*: after success the text survives a power cut. After a failure the old text is still there,
@@ -186,13 +195,23 @@ fn sync_names(dir: &Path) -> io::Result<()> {
 
 /// Removes a file durably; whether there was one.
 pub fn remove(path: &Path) -> Result<bool, StoreError> {
-    match std::fs::remove_file(path) {
+    remove_stepwise(path, &mut |_| Ok(()))
+}
+
+/// As [`remove`]; `before` is called before each step and may fail in its place.
+pub fn remove_stepwise(
+    path: &Path,
+    before: &mut dyn FnMut(Removal) -> io::Result<()>,
+) -> Result<bool, StoreError> {
+    match before(Removal::Unlink).and_then(|()| std::fs::remove_file(path)) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(StoreError::write(path)(error)),
     }
     let dir = path.parent().unwrap_or(Path::new("/"));
-    File::open(dir).and_then(|dir| dir.sync_data()).map_err(StoreError::write(path))?;
+    let synced =
+        before(Removal::SyncDirectory).and_then(|()| File::open(dir)).and_then(|dir| dir.sync_data());
+    synced.map_err(StoreError::write(path))?;
     Ok(true)
 }
 
