@@ -10,6 +10,7 @@ use cni::chain::{self, ValidAttachment};
 use cni::skel::Request;
 use cni::{CniError, Code, ContainerId, NetworkList, NetworkName};
 use store::network::{Outcome, RenderedNetwork};
+use store::node::NodeFacts;
 use store::record::Record;
 
 use crate::call::{Call, store_error};
@@ -108,6 +109,9 @@ fn pass_on(call: &Call, valid: &[ValidAttachment], known: &[Record]) -> Vec<CniE
 
 fn rendered(call: &Call) -> Vec<NetworkList> {
     let dir = &call.settings.directory;
+    if NodeFacts::are_of_earlier_boot(dir) {
+        return Vec::new();
+    }
     let all = RenderedNetwork::list(dir).unwrap_or_default();
     let read = all.iter().filter_map(|network| RenderedNetwork::read(dir, network).ok().flatten());
     read.filter_map(|network| match network.outcome {
