@@ -9,6 +9,7 @@
 //!   locks/node                         ADD and DEL share it, GC has it alone
 //!   locks/unfinished                   who takes up unfinished work
 //!   unfinished/<record>                hints: these records are not at rest
+//!   unfinished/.looked                 in which boot all records were last looked through
 //!   running/<boot>/<container id>/     notes: these plugins run (`@` for those that work on no container)
 //! /var/lib/braid/                      outlives a reboot
 //!   attachments/<record>               records: what was and is to be done for one container

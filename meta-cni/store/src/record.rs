@@ -60,7 +60,8 @@ pub enum Phase {
     Intended,
     /// ADD has succeeded.
     Attached,
-    /// DEL has begun, or ADD has failed: what is left of the attachments is to be undone.
+    /// A DEL could not undo everything, or an ADD that failed could not: what is left of the attachments is to
+    /// be undone. A DEL that was killed leaves the record as it was.
     Deleting,
 }
 
