@@ -82,12 +82,18 @@ fn networks_are_judged_as_the_node_role_does() {
 #[test]
 fn annotations_of_pods_are_judged_as_the_plugin_does() {
     for (annotations, finding) in [
-        ("k8s.v1.cni.cncf.io/networks: 'a,,b'", "error: networks[1]: the element is empty"),
+        (
+            "k8s.v1.cni.cncf.io/networks: 'a,,b'",
+            "error: annotation k8s.v1.cni.cncf.io/networks: networks[1]: the element is empty",
+        ),
         (
             "k8s.v1.cni.cncf.io/networks: 'a@too-long-interface'",
-            "error: networks[0] (\"app/a\"): \"interface\"",
+            "error: annotation k8s.v1.cni.cncf.io/networks: networks[0] (\"app/a\"): \"interface\"",
         ),
-        ("k8s.v1.cni.cncf.io/networks: '[{\"name\":\"a\"'", "error: networks is not JSON: "),
+        (
+            "k8s.v1.cni.cncf.io/networks: '[{\"name\":\"a\"'",
+            "error: annotation k8s.v1.cni.cncf.io/networks: networks is not JSON: ",
+        ),
         (
             "k8s.v1.cni.cncf.io/networks: [{name: a}]",
             "error: annotation k8s.v1.cni.cncf.io/networks is an array, not",
@@ -96,7 +102,10 @@ fn annotations_of_pods_are_judged_as_the_plugin_does() {
             "k8s.v1.cni.cncf.io/networks: '[{\"name\":\"a\",\"gatway\":1}]'",
             "warning: networks[0] (\"app/a\"): key \"gatway\" is not known and has no effect",
         ),
-        ("v1.multus-cni.io/default-network: 'a,b'", "error: default-network names 2 networks"),
+        (
+            "v1.multus-cni.io/default-network: 'a,b'",
+            "error: annotation v1.multus-cni.io/default-network: default-network names 2 networks",
+        ),
     ] {
         let (verdict, lines, _) = told(&[("a.yaml", &pod(annotations))]);
         let expected = format!("a.yaml: Pod app/p: {finding}");
@@ -119,7 +128,9 @@ fn templates_of_workloads_are_looked_into() {
     ] {
         let (verdict, lines, _) =
             told(&[("a.yaml", &format!("kind: {kind}\nmetadata: {{name: w}}\n{body}\n"))]);
-        let expected = format!("a.yaml: {kind} default/w: error: networks[0]: the element is empty");
+        let expected = format!(
+            "a.yaml: {kind} default/w: error: annotation k8s.v1.cni.cncf.io/networks: networks[0]: the element is empty"
+        );
         assert!(lines[0].starts_with(&expected), "{lines:?}");
         assert_eq!(verdict, Verdict::Wrong);
     }
@@ -208,4 +219,44 @@ fn files_that_cannot_be_checked_are_told_apart_from_wrong_ones() {
             && err.contains("/: is not a regular file"),
         "{err}"
     );
+}
+
+#[test]
+fn networks_of_all_files_are_judged_together() {
+    let nad = |name: &str, config: &str| {
+        format!(
+            "apiVersion: k8s.cni.cncf.io/v1\nkind: NetworkAttachmentDefinition\nmetadata: {{name: {name}}}\nspec:\n  \
+             config: '{config}'\n"
+        )
+    };
+    let bridge = |name: &str, subnet: &str, more: &str| {
+        let ipam = format!(r#"{{"type":"host-local","subnet":"{subnet}"{more}}}"#);
+        nad(name, &format!(r#"{{"cniVersion":"1.0.0","type":"bridge","bridge":"br0","ipam":{ipam}}}"#))
+    };
+    let (verdict, lines, _) = told(&[
+        ("a.yaml", &bridge("a", "10.1.0.0/24", "")),
+        ("b.yaml", &bridge("b", "10.1.0.0/25", "")),
+        ("c.yaml", &bridge("c", "10.2.0.7/24", "")),
+    ]);
+    assert!(lines[0].starts_with("a.yaml: default/a: warning: its host-local ranges overlap"), "{lines:?}");
+    assert!(lines[1].starts_with("b.yaml: default/b: warning: its host-local ranges overlap"), "{lines:?}");
+    assert!(
+        lines[2].starts_with("c.yaml: default/c: error: plugin \"bridge\": ipam: \"subnet\""),
+        "{lines:?}"
+    );
+    assert!(lines[3].ends_with("1 error, 2 warnings"), "{lines:?}");
+    assert_eq!(verdict, Verdict::Wrong);
+
+    let inner = bridge("d", "10.3.0.0/24", r#","dataDir":"/var/lib/cni/networks/default_a""#);
+    let (verdict, lines, _) = told(&[("a.yaml", &bridge("a", "10.1.0.0/24", "")), ("d.yaml", &inner)]);
+    assert!(lines[1].starts_with("d.yaml: default/d: error: the host-local data directory"), "{lines:?}");
+    assert_eq!(verdict, Verdict::Wrong);
+}
+
+#[test]
+fn configurations_of_the_runtime_are_judged_as_networks_are() {
+    let text = r#"{"cniVersion":"1.0.0","name":"n","type":"bridge","ipam":{"type":"host-local","subnet":"10.1.0.0"}}"#;
+    let (verdict, lines, _) = told(&[("a.conf", text)]);
+    assert!(lines[0].starts_with("a.conf: error: plugin \"bridge\": ipam: \"subnet\""), "{lines:?}");
+    assert_eq!(verdict, Verdict::Wrong);
 }
