@@ -4,7 +4,6 @@ use cni::env::Target;
 use cni::exec::{self, ExecError};
 use cni::netns::NetnsId;
 use cni::{AddResult, CniError, Code, PluginConfig, SpecVersion};
-use store::lock::Lock;
 use store::lookup::LookupError;
 use store::record::{Phase, Record, RecordKey, now_ms};
 use store::settings::ResultForm;
@@ -13,7 +12,7 @@ use crate::attach::{AttachFailure, Site, name};
 use crate::call::{Call, store_error};
 use crate::plan::{Asked, Plan, Wanted, plan};
 use crate::pod::{Wishes, wishes};
-use crate::{del, merge, networks, routes};
+use crate::{del, hold, merge, networks, routes};
 
 /// Attaches a container to its networks and returns the merged result, which `version` can express.
 ///
@@ -30,10 +29,8 @@ pub(crate) fn add(call: &Call, target: &Target, version: SpecVersion) -> Result<
     let plan = plan(wanted, &asked).map_err(|error| error.to_cni_error())?;
     all_are_installed(call, &plan)?;
 
-    let _shared = Lock::shared_with_attachments(&settings.directory, settings.lock_wait)
-        .map_err(|error| store_error(&error))?;
-    let _lock = Lock::of_container(&settings.directory, &target.container_id, settings.lock_wait)
-        .map_err(|error| store_error(&error))?;
+    let _shared = hold::shared(call)?;
+    let _lock = hold::container(call, &target.container_id)?;
     finish_earlier(call, target)?;
     let mut record = Record {
         phase: Phase::Intended,

@@ -43,7 +43,7 @@ impl Call {
         for setting in &settings.passed_over {
             log.info("a setting is passed over", &[("setting", &setting)]);
         }
-        let exec = ProcessExec { timeout: settings.delegate_timeout, ..ProcessExec::default() };
+        let exec = delegates_of(&settings);
         let dirs =
             std::iter::once(settings.bin_dir.as_path()).chain(request.path.iter().map(PathBuf::as_path));
         let path = search_path(dirs);
@@ -55,6 +55,12 @@ impl Call {
     pub(crate) fn path_with(&self, recorded: &[PathBuf]) -> Vec<PathBuf> {
         search_path(recorded.iter().chain(&self.path).map(PathBuf::as_path))
     }
+}
+
+/// How delegates are run.
+pub(crate) fn delegates_of(settings: &Settings) -> ProcessExec {
+    let notes = Some(settings.directory.running());
+    ProcessExec { timeout: settings.delegate_timeout, notes, ..ProcessExec::default() }
 }
 
 fn runtime_config(request: &Request) -> Result<CapabilityArgs, CniError> {

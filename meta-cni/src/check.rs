@@ -2,18 +2,17 @@
 
 use cni::env::Target;
 use cni::{CniError, Code};
-use store::lock::Lock;
 use store::record::{Phase, Record, RecordKey};
 
 use crate::attach::Site;
 use crate::call::{Call, store_error};
+use crate::hold;
 
 /// Fails on the first attachment that is not as ADD made it. Networks of a version without CHECK, or that
 /// say `disableCheck`, are passed over.
 pub(crate) fn check(call: &Call, target: &Target) -> Result<(), CniError> {
     let dir = &call.settings.directory;
-    let _lock = Lock::of_container(dir, &target.container_id, call.settings.lock_wait)
-        .map_err(|error| store_error(&error))?;
+    let _lock = hold::container(call, &target.container_id)?;
     let key = RecordKey { container_id: target.container_id.clone(), if_name: target.if_name.clone() };
     let record = Record::read(dir, &key).map_err(|error| store_error(&error))?;
     let Some(record) = record.filter(|record| record.phase == Phase::Attached) else {

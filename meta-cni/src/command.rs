@@ -2,13 +2,13 @@
 
 use std::io::{self, Write};
 
-use cni::exec::ProcessExec;
 use serde_json::{Map, Value};
+use store::lock::Lock;
 use store::record::{self, RecordKey};
 use store::settings::Settings;
 
 use crate::attach::search_path;
-use crate::call::Call;
+use crate::call::{Call, delegates_of};
 use crate::log::Log;
 use crate::unfinished::{InUse, Taken, take_up_one};
 
@@ -79,7 +79,7 @@ fn call(options: &[&str]) -> Result<Call, String> {
     Ok(Call {
         runtime: Map::new(),
         log: Log::new(settings.log.clone()).about("verb", &"gc by hand"),
-        exec: ProcessExec { timeout: settings.delegate_timeout, ..ProcessExec::default() },
+        exec: delegates_of(&settings),
         path: search_path([settings.bin_dir.as_path()]),
         settings,
         begun_ms: record::now_ms(),
@@ -99,8 +99,10 @@ fn installed(file: Option<&str>) -> Result<Map<String, Value>, String> {
 
 fn collect(call: &Call, out: &mut dyn Write) -> io::Result<u8> {
     let dir = &call.settings.directory;
-    let keys = match record::unfinished(dir) {
-        Ok(keys) => keys,
+    // A run that takes up work after its own is done soon.
+    let only = Lock::of_unfinished_work(dir, call.settings.lock_wait);
+    let (_only, keys) = match only.and_then(|only| Ok((only, record::unfinished(dir)?))) {
+        Ok(begun) => begun,
         Err(error) => {
             writeln!(out, "failed: {}", cni::error::chain_text(&error))?;
             return Ok(1);

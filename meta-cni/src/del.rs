@@ -10,11 +10,11 @@ use cni::CniError;
 use cni::env::Target;
 use cni::exec::Exec;
 use store::NodeDirectory;
-use store::lock::Lock;
 use store::record::{DelFailure, Phase, Record, RecordKey, now_ms};
 
 use crate::attach::{Site, Undone};
 use crate::call::{Call, store_error};
+use crate::hold;
 
 /// Undoes a container's attachments.
 ///
@@ -23,9 +23,8 @@ use crate::call::{Call, store_error};
 /// `missingPluginGrace`, belongs to plugins that are gone, and stays recorded.
 pub(crate) fn del(call: &Call, target: &Target) -> Result<(), CniError> {
     let dir = &call.settings.directory;
-    let _shared = Lock::shared_with_attachments(dir, call.settings.lock_wait).map_err(|e| store_error(&e))?;
-    let lock = Lock::of_container(dir, &target.container_id, call.settings.lock_wait)
-        .map_err(|error| store_error(&error))?;
+    let _shared = hold::shared(call)?;
+    let lock = hold::container(call, &target.container_id)?;
     let key = RecordKey { container_id: target.container_id.clone(), if_name: target.if_name.clone() };
     match Record::read(dir, &key).map_err(|error| store_error(&error))? {
         Some(record) => undo_record(call, record, target.netns.clone(), &call.exec)?,

@@ -9,20 +9,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use cni::chain::{self, ValidAttachment};
 use cni::skel::Request;
 use cni::{CniError, Code, ContainerId, NetworkList, NetworkName};
-use store::lock::Lock;
 use store::network::{Outcome, RenderedNetwork};
+use store::node::NodeFacts;
 use store::record::Record;
 
 use crate::call::{Call, store_error};
-use crate::{del, networks};
+use crate::{del, hold, networks};
 
 /// Collects what is left over. Goes on after an error and reports all of them.
 pub(crate) fn gc(call: &Call, request: &Request) -> Result<(), CniError> {
     let valid = valid_attachments(request)?;
     let dir = &call.settings.directory;
     // No ADD may be half-way while plugins are told what is valid.
-    let _alone =
-        Lock::against_attachments(dir, call.settings.lock_wait).map_err(|error| store_error(&error))?;
+    let _alone = hold::alone(call)?;
     let mut errors = Vec::new();
     let containers: BTreeSet<&ContainerId> =
         valid.iter().map(|attachment| &attachment.container_id).collect();
@@ -65,8 +64,7 @@ fn valid_attachments(request: &Request) -> Result<Vec<ValidAttachment>, CniError
 
 fn undo_stale(call: &Call, key: &store::record::RecordKey) -> Result<(), CniError> {
     let dir = &call.settings.directory;
-    let lock = Lock::of_container(dir, &key.container_id, call.settings.lock_wait);
-    let lock = lock.map_err(|error| store_error(&error))?;
+    let lock = hold::container(call, &key.container_id)?;
     let Some(record) = Record::read(dir, key).map_err(|error| store_error(&error))? else { return Ok(()) };
     call.log.info("undoing a container that the runtime no longer has", &[("container", &key.container_id)]);
     let netns = record.netns_for_undo();
@@ -111,6 +109,9 @@ fn pass_on(call: &Call, valid: &[ValidAttachment], known: &[Record]) -> Vec<CniE
 
 fn rendered(call: &Call) -> Vec<NetworkList> {
     let dir = &call.settings.directory;
+    if NodeFacts::are_of_earlier_boot(dir) {
+        return Vec::new();
+    }
     let all = RenderedNetwork::list(dir).unwrap_or_default();
     let read = all.iter().filter_map(|network| RenderedNetwork::read(dir, network).ok().flatten());
     read.filter_map(|network| match network.outcome {

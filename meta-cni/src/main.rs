@@ -11,6 +11,7 @@ mod check;
 mod command;
 mod del;
 mod gc;
+mod hold;
 mod log;
 mod merge;
 mod networks;

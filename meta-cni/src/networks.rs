@@ -34,7 +34,9 @@ fn await_it<T>(
 /// A network that a pod selected, with its configuration.
 pub(crate) fn selected(settings: &Settings, selection: Selection) -> Result<Wanted, LookupError> {
     let network = &selection.network;
-    let paths = [settings.directory.network(network), settings.conf_dir.join("any")];
+    // The node's facts too: they say whether the network is of this boot.
+    let dir = &settings.directory;
+    let paths = [dir.network(network), dir.node(), settings.conf_dir.join("any")];
     let found = await_it(&paths, settings.network_wait, || lookup::rendered(settings, network))?;
     Ok(Wanted { selection: Some(selection), ..wanted(found) })
 }

@@ -1,10 +1,12 @@
 //! The plugin: one method per verb, each of which reads its settings and hands over.
 
 use std::cell::OnceCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use cni::env::Target;
-use cni::skel::{Plugin, Request};
+use cni::skel::{Plugin, Request, panic_text};
 use cni::{AddResult, CniError};
+use store::StoreError;
 
 use crate::call::Call;
 use crate::{add, check, del, gc, status, unfinished};
@@ -24,10 +26,22 @@ impl MetaCni {
 
     /// Takes up unfinished work of earlier runs, if a call was served at all.
     pub(crate) fn take_up_unfinished_work(&self) {
+        self.after_the_answer(unfinished::take_up);
+    }
+
+    /// Does what nobody waits for. The answer is out: not even a panic may change the exit status.
+    fn after_the_answer(&self, work: impl FnOnce(&Call) -> Result<(), StoreError>) {
         let Some(call) = self.served.get() else { return };
-        if let Err(error) = unfinished::take_up(call) {
-            call.log
-                .warn("could not look for unfinished work", &[("error", &cni::error::chain_text(&error))]);
+        match catch_unwind(AssertUnwindSafe(|| work(call))) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                let error = cni::error::chain_text(&error);
+                call.log.warn("could not look for unfinished work", &[("error", &error)]);
+            }
+            Err(panic) => {
+                let said = panic_text(panic.as_ref());
+                call.log.error("a defect: taking up unfinished work panicked", &[("said", &said)]);
+            }
         }
     }
 }
@@ -72,5 +86,30 @@ impl Plugin for MetaCni {
     fn status(&self, request: &Request) -> Result<(), CniError> {
         let call = self.call("STATUS", None, request)?;
         logged(call, status::status(call))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_panic_after_the_answer_is_logged_and_goes_no_further() {
+        let temp = tempfile::tempdir().unwrap();
+        let log = temp.path().join("log");
+        let config = json!({"logFile": log, "logToStderr": false});
+        let request = Request {
+            path: Vec::new(),
+            name: cni::NetworkName::parse("braid").unwrap(),
+            version: cni::SpecVersion::NEWEST,
+            config: config.as_object().unwrap().clone(),
+        };
+        let plugin = MetaCni::default();
+        plugin.call("STATUS", None, &request).unwrap();
+        plugin.after_the_answer(|_| panic!("as the test wants"));
+        let text = std::fs::read_to_string(log).unwrap();
+        assert!(text.contains("panicked") && text.contains("as the test wants"), "{text}");
     }
 }

@@ -11,12 +11,13 @@ use store::lock::Lock;
 use store::record::{self, DelFailure, Phase, Record, RecordKey, now_ms};
 
 use crate::call::{Call, store_error};
-use crate::del;
+use crate::{del, hold};
 
-/// A run takes up no more once this much time has passed: pods wait for it.
+/// A run takes up no further record once this much time has passed: pods wait for it.
 const BOUND: Duration = Duration::from_secs(2);
-/// A delegate that hangs must not hold the run that takes its work up for long.
-const DELEGATE_BOUND: Duration = Duration::from_secs(10);
+/// All of it is over by then, whatever hangs and however much one record holds: the runtime waits for the end
+/// of the process.
+const HARD_BOUND: Duration = Duration::from_secs(10);
 
 /// What became of one piece of work.
 pub(crate) enum Taken {
@@ -57,20 +58,28 @@ pub(crate) fn take_up(call: &Call) -> Result<(), StoreError> {
     if keys.is_empty() {
         return Ok(());
     }
-    let Some(_only) = Lock::of_unfinished_work(dir)? else { return Ok(()) };
+    let Some(_only) = Lock::of_unfinished_work_if_free(dir)? else { return Ok(()) };
     let begun = Instant::now();
-    let exec = ProcessExec { timeout: DELEGATE_BOUND.min(call.exec.timeout), ..call.exec.clone() };
+    let exec = ProcessExec { until: Some(begun + HARD_BOUND), ..call.exec.clone() };
     for key in keys {
         if begun.elapsed() > BOUND {
             break;
         }
-        // Failures are recorded, and logged where they are recorded.
-        take_up_one(call, &key, &exec, false)?;
+        // Failures are recorded, and logged where they are recorded. What the disk does not give of one
+        // container is no reason to leave the others.
+        if let Err(error) = take_up_one(call, &key, &exec, false) {
+            let error = cni::error::chain_text(&error);
+            call.log.warn(
+                "could not take up unfinished work",
+                &[("container", &key.container_id), ("error", &error)],
+            );
+        }
     }
     Ok(())
 }
 
-/// Takes up one record if nobody holds it; unless it is `at_once`, only when it is due.
+/// Takes up one record if nobody holds it and no GC runs: it tells plugins what is valid. Unless it is `at_once`, only
+/// when it is due.
 pub(crate) fn take_up_one(
     call: &Call,
     key: &RecordKey,
@@ -78,7 +87,8 @@ pub(crate) fn take_up_one(
     at_once: bool,
 ) -> Result<Taken, StoreError> {
     let dir = &call.settings.directory;
-    let Some(lock) = Lock::of_container_if_free(dir, &key.container_id)? else { return Ok(Taken::Busy) };
+    let Some(_shared) = hold::shared_if_free(call)? else { return Ok(Taken::Busy) };
+    let Some(lock) = hold::container_if_free(call, &key.container_id)? else { return Ok(Taken::Busy) };
     let record = match Record::read(dir, key) {
         Ok(Some(record)) if !record.is_at_rest() => record,
         Ok(found) => {
@@ -89,7 +99,10 @@ pub(crate) fn take_up_one(
             return Ok(Taken::AtRest);
         }
         Err(error) => {
-            call.log.error("a record cannot be read", &[("error", &error)]);
+            if record::is_news(dir, key)? {
+                let error = cni::error::chain_text(&error);
+                call.log.error("a record cannot be read", &[("error", &error)]);
+            }
             return Ok(Taken::Failed(store_error(&error)));
         }
     };
@@ -97,9 +110,7 @@ pub(crate) fn take_up_one(
     if let Some(in_use) = InUse::of(&record) {
         return Ok(Taken::InUse(in_use));
     }
-    // What this very run has tried in vain is for a later one.
-    let waits = |failure: &DelFailure| failure.last_ms >= call.begun_ms || !is_due(failure, now_ms());
-    if !at_once && record.failure.as_ref().is_some_and(waits) {
+    if !at_once && record.failure.as_ref().is_some_and(|failure| waits(failure, call.begun_ms, now_ms())) {
         return Ok(Taken::Busy);
     }
     call.log.info("taking up unfinished work", &[("container", &key.container_id)]);
@@ -111,6 +122,12 @@ pub(crate) fn take_up_one(
         }
         Err(error) => Taken::Failed(error),
     })
+}
+
+/// Whether an attempt is for a later run: it is not due yet, or this very run, which began at `begun_ms`, has
+/// made one in vain. A time in the future is from before the clock was set back.
+fn waits(failure: &DelFailure, begun_ms: u64, now_ms: u64) -> bool {
+    (begun_ms..=now_ms).contains(&failure.last_ms) || !is_due(failure, now_ms)
 }
 
 /// The second attempt is due at once, later ones after 1, 3, 7 … seconds, at most five minutes.

@@ -54,12 +54,13 @@ pub struct Round {
 
 impl Round {
     /// Reads the manifests and brings the node directory to what they say. If they cannot be read at all,
-    /// nothing is changed.
+    /// nothing is changed, but that what is from before a reboot goes.
     pub fn run(
         manifests: &Path,
         dir: &NodeDirectory,
         stop: &dyn Fn() -> bool,
     ) -> Result<Self, ManifestsError> {
+        sync::begin(dir);
         let manifests = Manifests::read(manifests)?;
         let mut summary = sync::sync(dir, manifests.networks.into_values(), manifests.extent, stop);
         let mut wrong = manifests.wrong;

@@ -4,15 +4,16 @@
 //! specification says; a test or a built-in plugin may put something else in its place.
 
 mod process;
+pub mod running;
 
 use std::ffi::OsString;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::env::{Target, Verb};
 use crate::error::{CniError, Code};
-use crate::ids::PluginType;
+use crate::ids::{ContainerId, PluginType};
 
 /// One call of a plugin.
 #[derive(Debug)]
@@ -84,6 +85,12 @@ pub enum ExecError {
         /// The last that it said on stderr.
         stderr: String,
     },
+    /// The time for the whole work was over before the plugin's turn came.
+    #[error("plugin {plugin} was not called: the time for the whole work was over; it is tried again")]
+    NoTime {
+        /// The plugin.
+        plugin: PluginType,
+    },
     /// The plugin printed more than a result can be.
     #[error("{path} printed more than {limit} bytes and was killed")]
     TooMuch {
@@ -132,7 +139,7 @@ impl ExecError {
     pub fn to_cni_error(&self) -> CniError {
         match self {
             Self::Plugin(error) => error.clone(),
-            Self::Busy { .. } => CniError::from_chain(Code::TRY_AGAIN_LATER, self),
+            Self::Busy { .. } | Self::NoTime { .. } => CniError::from_chain(Code::TRY_AGAIN_LATER, self),
             Self::Start { .. } | Self::Talk { .. } => CniError::from_chain(Code::IO_FAILURE, self),
             _ => CniError::from_chain(Code::INTERNAL, self),
         }
@@ -156,6 +163,11 @@ pub fn find(plugin: &PluginType, path: &[PathBuf]) -> Option<PathBuf> {
 pub struct ProcessExec {
     /// How long one call may take before the plugin and its process group are killed.
     pub timeout: Duration,
+    /// When the whole work has to be over: no call goes on beyond it, and none begins after it.
+    pub until: Option<Instant>,
+    /// Below which directory each plugin that runs is noted, by container, so that those are found whose
+    /// caller was killed: see [`running`].
+    pub notes: Option<PathBuf>,
     /// How long "text file busy" is waited out.
     pub busy_wait: Duration,
     /// Whether the plugin's stderr goes to ours as it comes.
@@ -164,7 +176,30 @@ pub struct ProcessExec {
 
 impl Default for ProcessExec {
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(120), busy_wait: Duration::from_secs(2), relay_stderr: true }
+        Self {
+            timeout: Duration::from_secs(120),
+            until: None,
+            notes: None,
+            busy_wait: Duration::from_secs(2),
+            relay_stderr: true,
+        }
+    }
+}
+
+/// What plugins are noted under that work on no container: no container id has this form.
+const NO_CONTAINER: &str = "@";
+
+impl ProcessExec {
+    /// Where plugins are noted that work on a container; `None` for those that work on none.
+    pub fn notes_of(&self, container: Option<&ContainerId>) -> Option<PathBuf> {
+        let name = container.map_or(NO_CONTAINER, ContainerId::as_str);
+        self.notes.as_ref().map(|notes| notes.join(name))
+    }
+
+    /// How long a call that begins now may take.
+    fn time_left(&self) -> Duration {
+        let left = self.until.map(|until| until.saturating_duration_since(Instant::now()));
+        left.map_or(self.timeout, |left| left.min(self.timeout))
     }
 }
 
@@ -173,7 +208,15 @@ impl Exec for ProcessExec {
         let Some(executable) = find(call.plugin, call.path) else {
             return Err(ExecError::NotFound { plugin: call.plugin.clone(), path: call.path.to_vec() });
         };
-        let output = process::run(self, &executable, environment(call), call.stdin)?;
+        let timeout = self.time_left();
+        if timeout.is_zero() {
+            return Err(ExecError::NoTime { plugin: call.plugin.clone() });
+        }
+        let exec = Self { timeout, busy_wait: self.busy_wait.min(timeout), ..self.clone() };
+        // STATUS changes nothing: nobody has to wait for it.
+        let notes = self.notes_of(call.target.map(|target| &target.container_id));
+        let notes = notes.filter(|_| call.verb != Verb::Status);
+        let output = process::run(&exec, &executable, environment(call), call.stdin, notes.as_deref())?;
         if output.status.success() {
             return Ok(output.stdout);
         }

@@ -107,10 +107,14 @@ pub fn run(plugin: &dyn Plugin, around: &mut Surroundings<'_>) -> u8 {
     }
 }
 
-fn panic_error(panic: &(dyn std::any::Any + Send)) -> CniError {
+/// What a panic said.
+pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let said = panic.downcast_ref::<&str>().copied().map(str::to_owned);
-    let said = said.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-    CniError::new(Code::INTERNAL, format!("the plugin panicked: {said}")).with_details(
+    said.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
+}
+
+fn panic_error(panic: &(dyn std::any::Any + Send)) -> CniError {
+    CniError::new(Code::INTERNAL, format!("the plugin panicked: {}", panic_text(panic))).with_details(
         "this is a defect of the plugin; please report it with the configuration and the pod's annotations",
     )
 }

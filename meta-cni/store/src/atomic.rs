@@ -10,7 +10,10 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use rustix::time::{ClockId, clock_gettime};
+
 use crate::StoreError;
+use crate::boot::boot_number;
 
 const TEMPORARY: &str = ".new-";
 /// The mode of a file, unless told otherwise: nobody else's business.
@@ -37,6 +40,15 @@ impl Step {
     /// Every step.
     pub const ALL: [Self; 6] =
         [Self::MakeDirectory, Self::Create, Self::Fill, Self::SyncFile, Self::Rename, Self::SyncDirectory];
+}
+
+/// A step of a removal, in order; what a test stops at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// The name is taken away.
+    Unlink,
+    /// That is brought to the disk.
+    SyncDirectory,
 }
 
 /// Puts `text` at `path`, whole or not at all.
@@ -74,34 +86,27 @@ pub fn copy_stepwise(
     mode: u32,
     before: &mut dyn FnMut(Step) -> io::Result<()>,
 ) -> Result<(), StoreError> {
-    let failed = StoreError::write(path);
     let dir = path.parent().unwrap_or(Path::new("/"));
-    let temporary = temporary_beside(path);
-    let outcome = replace(path, dir, &temporary, source, mode, before);
+    let created = before(Step::MakeDirectory)
+        .and_then(|()| before(Step::Create))
+        .and_then(|()| create_in(dir, &mut temporary_name));
+    let (file, temporary) = created.map_err(StoreError::write(path))?;
+    let outcome = replace(path, dir, (file, &temporary), source, mode, before);
     if outcome.is_err() {
         // The first error is the one to tell; a leftover is harmless.
         let _ = std::fs::remove_file(&temporary);
     }
-    outcome.map_err(failed)
+    outcome.map_err(StoreError::write(path))
 }
 
 fn replace(
     path: &Path,
     dir: &Path,
-    temporary: &Path,
+    (mut file, temporary): (File, &Path),
     source: &mut dyn Read,
     mode: u32,
     before: &mut dyn FnMut(Step) -> io::Result<()>,
 ) -> io::Result<()> {
-    before(Step::MakeDirectory)?;
-    before(Step::Create)?;
-    let mut file = match create(temporary) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            make_directory(dir)?;
-            create(temporary)?
-        }
-        other => other?,
-    };
     before(Step::Fill)?;
     io::copy(source, &mut file)?;
     before(Step::SyncFile)?;
@@ -118,37 +123,95 @@ fn replace(
     File::open(dir)?.sync_data()
 }
 
-fn create(temporary: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(temporary)
+/// Makes a file of a name that is not there. A name that is taken is somebody else's: the next one is tried,
+/// and the file stays as it is.
+fn create_in(dir: &Path, name: &mut dyn FnMut() -> String) -> io::Result<(File, PathBuf)> {
+    let mut create = || -> io::Result<(File, PathBuf)> {
+        let path = dir.join(name());
+        let file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(&path)?;
+        Ok((file, path))
+    };
+    match create() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            make_directory(dir)?;
+            create()
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => create(),
+        other => other,
+    }
 }
 
-/// A name that no other writer has: process and a number within it.
-fn temporary_beside(path: &Path) -> PathBuf {
+/// A name that no other writer has: boot, nanoseconds since it, process and a number within it. A process's
+/// number alone is used again, and means another process in another container.
+fn temporary_name() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    path.with_file_name(format!("{TEMPORARY}{}-{number}", std::process::id()))
+    let now = clock_gettime(ClockId::Boottime);
+    let (boot, process) = (boot_number(), std::process::id());
+    format!("{TEMPORARY}{boot}-{}{:09}-{process}-{number}", now.tv_sec, now.tv_nsec)
 }
 
-fn is_temporary(name: &str) -> bool {
-    let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let numbers = name.strip_prefix(TEMPORARY).and_then(|rest| rest.split_once('-'));
-    numbers.is_some_and(|(process, within)| number(process) && number(within))
+/// Which boot a temporary file of ours is of; 0 if it does not say.
+fn boot_of_temporary(name: &str) -> Option<u32> {
+    let numbers: Vec<&str> = name.strip_prefix(TEMPORARY)?.split('-').collect();
+    let number = |text: &&str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !numbers.iter().all(number) {
+        return None;
+    }
+    match numbers.as_slice() {
+        [_, _] => Some(0),
+        [boot, _, _, _] => boot.parse().ok(),
+        _ => None,
+    }
 }
 
-/// Makes a directory and those above it, each with mode 0700; one that is there stays as it is.
+/// Makes a directory and those above it, each with mode 0700; one that is there stays as it is. What is made
+/// survives a power cut.
 pub fn make_directory(dir: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)
+    let create = || DirBuilder::new().mode(0o700).create(dir);
+    let parent =
+        dir.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
+    let made = match (create(), parent) {
+        (Err(error), Some(parent)) if error.kind() == io::ErrorKind::NotFound => {
+            make_directory(parent)?;
+            create()
+        }
+        (made, _) => made,
+    };
+    match made {
+        Ok(()) => sync_names(parent.unwrap_or(Path::new("/"))),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Brings the names in a directory of others to the disk, as far as we may read it.
+fn sync_names(dir: &Path) -> io::Result<()> {
+    match File::open(dir) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        opened => opened?.sync_data(),
+    }
 }
 
 /// Removes a file durably; whether there was one.
 pub fn remove(path: &Path) -> Result<bool, StoreError> {
-    match std::fs::remove_file(path) {
+    remove_stepwise(path, &mut |_| Ok(()))
+}
+
+/// As [`remove`]; `before` is called before each step and may fail in its place.
+pub fn remove_stepwise(
+    path: &Path,
+    before: &mut dyn FnMut(Removal) -> io::Result<()>,
+) -> Result<bool, StoreError> {
+    match before(Removal::Unlink).and_then(|()| std::fs::remove_file(path)) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(StoreError::write(path)(error)),
     }
     let dir = path.parent().unwrap_or(Path::new("/"));
-    File::open(dir).and_then(|dir| dir.sync_data()).map_err(StoreError::write(path))?;
+    let synced =
+        before(Removal::SyncDirectory).and_then(|()| File::open(dir)).and_then(|dir| dir.sync_data());
+    synced.map_err(StoreError::write(path))?;
     Ok(true)
 }
 
@@ -172,6 +235,16 @@ pub fn files(dir: &Path) -> Result<Vec<String>, StoreError> {
 /// Removes temporary files that killed writers left in a directory, and nothing else: it may be shared with
 /// other programs. A writer of ours that is at work there would fail.
 pub fn sweep(dir: &Path) -> Result<usize, StoreError> {
+    sweep_if(dir, |_| true)
+}
+
+/// As [`sweep`], but only what was left before this boot: whoever is at work there is not hindered.
+pub fn sweep_earlier_boots(dir: &Path) -> Result<usize, StoreError> {
+    let now = boot_number();
+    sweep_if(dir, |boot| boot != now && boot != 0)
+}
+
+fn sweep_if(dir: &Path, is_left_over: impl Fn(u32) -> bool) -> Result<usize, StoreError> {
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
@@ -179,7 +252,7 @@ pub fn sweep(dir: &Path) -> Result<usize, StoreError> {
     };
     let mut removed = 0;
     for entry in entries.flatten() {
-        if is_temporary(&entry.file_name().to_string_lossy()) {
+        if boot_of_temporary(&entry.file_name().to_string_lossy()).is_some_and(&is_left_over) {
             std::fs::remove_file(entry.path()).map_err(StoreError::write(&entry.path()))?;
             removed += 1;
         }
@@ -285,15 +358,52 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_is_taken_is_somebody_elses_and_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("a"), "another's").unwrap();
+        let names = |names: &'static [&'static str]| {
+            let mut names = names.iter();
+            move || (*names.next().unwrap()).to_owned()
+        };
+        let (_, path) = create_in(dir.path(), &mut names(&["a", "b"])).unwrap();
+        assert_eq!(path, dir.path().join("b"));
+        let error = create_in(dir.path(), &mut names(&["a", "b"])).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read(dir.path().join("a")).unwrap(), b"another's");
+        let made: std::collections::BTreeSet<String> = (0..1000).map(|_| temporary_name()).collect();
+        assert_eq!(made.len(), 1000);
+        assert!(made.iter().all(|name| boot_of_temporary(name) == Some(boot_number())));
+    }
+
+    #[test]
+    fn what_an_earlier_boot_left_is_swept_and_what_is_being_written_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let (now, earlier) = (temporary_name(), format!(".new-{}-1-2-3", boot_number().wrapping_add(1)));
+        for name in [&now, &earlier, "file", ".new-1-0"] {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        assert_eq!(sweep_earlier_boots(dir.path()).unwrap(), 1);
+        assert!(dir.path().join(now).exists() && !dir.path().join(earlier).exists());
+    }
+
+    #[test]
     fn only_our_temporary_files_are_swept() {
         let dir = tempfile::tempdir().unwrap();
-        for name in
-            [".new-1-0", ".new-23-45", ".new-", ".new-1", ".new-a-1", ".new-1-", "new-1-0", "x.new-1-0"]
-        {
+        for name in [
+            ".new-1-0",
+            ".new-23-45-6-7",
+            ".new-1-2-3",
+            ".new-",
+            ".new-1",
+            ".new-a-1",
+            ".new-1-",
+            "new-1-0",
+            "x.new-1-0",
+        ] {
             std::fs::write(dir.path().join(name), "").unwrap();
         }
         assert_eq!(sweep(dir.path()).unwrap(), 2);
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 6);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 7);
     }
 
     #[test]

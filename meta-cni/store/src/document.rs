@@ -42,7 +42,7 @@ pub(crate) fn read<T: Document>(path: &Path) -> Result<Option<T>, StoreError> {
 }
 
 /// The text of a document, as [`write()`] puts it into its file.
-fn text<T: Document>(path: &Path, document: &T) -> Result<Vec<u8>, StoreError> {
+pub(crate) fn text<T: Document>(path: &Path, document: &T) -> Result<Vec<u8>, StoreError> {
     let mut text = serde_json::to_vec(&Versioned { schema: T::SCHEMA, document })
         .map_err(|error| StoreError::write(path)(error.into()))?;
     text.push(b'\n');

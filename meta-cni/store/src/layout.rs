@@ -9,6 +9,8 @@
 //!   locks/node                         ADD and DEL share it, GC has it alone
 //!   locks/unfinished                   who takes up unfinished work
 //!   unfinished/<record>                hints: these records are not at rest
+//!   unfinished/.looked                 in which boot all records were last looked through
+//!   running/<boot>/<container id>/     notes: these plugins run (`@` for those that work on no container)
 //! /var/lib/braid/                      outlives a reboot
 //!   attachments/<record>               records: what was and is to be done for one container
 //! ```
@@ -22,6 +24,7 @@ use std::path::{Path, PathBuf};
 use cni::npwg::NetworkRef;
 use cni::{ContainerId, IfName};
 
+use crate::boot::boot_id;
 use crate::names::{file_name, name_of};
 
 /// Where the node directory is.
@@ -106,6 +109,11 @@ impl NodeDirectory {
     /// Says in which boot all records were last looked through; hidden from those who list hints.
     pub(crate) fn unfinished_looked(&self) -> PathBuf {
         self.unfinished().join(".looked")
+    }
+
+    /// Notes of plugins that run, by container. Their numbers mean something in one boot only.
+    pub fn running(&self) -> PathBuf {
+        self.run.join("running").join(file_name(&boot_id()))
     }
 
     /// All records.

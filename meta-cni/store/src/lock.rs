@@ -1,8 +1,9 @@
 //! Locks between processes: `flock` on files under the run directory.
 //!
-//! A lock ends with the process that holds it, however that ends. A container's lock file is removed by the
-//! DEL that ends the container, so taking a lock makes sure that the file which was locked is still the one
-//! under the name.
+//! A lock ends with the process that holds it, however that ends. Within a process it is given back in so many
+//! words: a child that is between fork and exec has a copy of every open file, and closing ours would leave the
+//! lock to it. A container's lock file is removed by the DEL that ends the container, so taking a lock makes
+//! sure that the file which was locked is still the one under the name.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -19,8 +20,19 @@ use crate::{NodeDirectory, StoreError, atomic};
 #[derive(Debug)]
 #[must_use = "a lock is held only as long as its guard lives"]
 pub struct Lock {
-    _file: File,
+    held: Held,
     path: PathBuf,
+}
+
+/// A file that is locked. Dropping it unlocks it, whoever else has a copy of it.
+#[derive(Debug)]
+struct Held(File);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // It can only fail for a file that is no file.
+        let _ = self.0.unlock();
+    }
 }
 
 /// How a lock is shared.
@@ -38,7 +50,7 @@ impl Lock {
 
     /// As [`Lock::of_container`], without waiting; `None` if somebody holds it.
     pub fn of_container_if_free(dir: &NodeDirectory, id: &ContainerId) -> Result<Option<Self>, StoreError> {
-        take_if_free(&dir.container_locks().join(id.as_str()))
+        take_if_free(&dir.container_locks().join(id.as_str()), Mode::Exclusive)
     }
 
     /// What ADD and DEL hold, side by side, so that GC cannot run while they do.
@@ -46,20 +58,32 @@ impl Lock {
         take(&dir.node_lock(), Mode::Shared, wait)
     }
 
+    /// As [`Lock::shared_with_attachments`], without waiting; `None` while GC runs.
+    pub fn shared_with_attachments_if_free(dir: &NodeDirectory) -> Result<Option<Self>, StoreError> {
+        take_if_free(&dir.node_lock(), Mode::Shared)
+    }
+
     /// What GC holds, alone.
     pub fn against_attachments(dir: &NodeDirectory, wait: Duration) -> Result<Self, StoreError> {
         take(&dir.node_lock(), Mode::Exclusive, wait)
     }
 
-    /// What the one process holds that takes up unfinished work; `None` if there is one already.
-    pub fn of_unfinished_work(dir: &NodeDirectory) -> Result<Option<Self>, StoreError> {
-        take_if_free(&dir.unfinished_lock())
+    /// What the one process holds that takes up unfinished work.
+    pub fn of_unfinished_work(dir: &NodeDirectory, wait: Duration) -> Result<Self, StoreError> {
+        take(&dir.unfinished_lock(), Mode::Exclusive, wait)
     }
 
-    /// Releases the lock and removes its file: the container is gone.
+    /// As [`Lock::of_unfinished_work`], without waiting; `None` if there is one already.
+    pub fn of_unfinished_work_if_free(dir: &NodeDirectory) -> Result<Option<Self>, StoreError> {
+        take_if_free(&dir.unfinished_lock(), Mode::Exclusive)
+    }
+
+    /// Removes the lock's file, then releases the lock: the container is gone.
     pub fn remove(self) {
-        // A file that stays costs an inode until the next boot; the next one to lock it takes it as it is.
-        let _ = std::fs::remove_file(&self.path);
+        // Whoever gets the lock of a file without a name opens the name anew. A file that stays costs an inode until the next boot; the next one to lock it takes it as it is.
+        let Self { held, path } = self;
+        let _ = std::fs::remove_file(path);
+        drop(held);
     }
 }
 
@@ -82,16 +106,14 @@ fn is_current(file: &File, path: &Path) -> bool {
     }
 }
 
-fn take_if_free(path: &Path) -> Result<Option<Lock>, StoreError> {
+fn take_if_free(path: &Path, mode: Mode) -> Result<Option<Lock>, StoreError> {
     loop {
         let file = open(path).map_err(StoreError::write(path))?;
-        match file.try_lock() {
-            Ok(()) if is_current(&file, path) => {
-                return Ok(Some(Lock { _file: file, path: path.to_owned() }));
-            }
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(None),
-            Err(TryLockError::Error(error)) => return Err(StoreError::write(path)(error)),
+        let Some(held) = try_lock(file, mode).map_err(StoreError::write(path))?.ok() else {
+            return Ok(None);
+        };
+        if is_current(&held.0, path) {
+            return Ok(Some(Lock { held, path: path.to_owned() }));
         }
     }
 }
@@ -101,27 +123,35 @@ fn take(path: &Path, mode: Mode, wait: Duration) -> Result<Lock, StoreError> {
     loop {
         let file = open(path).map_err(StoreError::write(path))?;
         let left = wait.saturating_sub(begun.elapsed());
-        let Some(file) = wait_for(file, mode, left).map_err(StoreError::write(path))? else {
+        let Some(held) = wait_for(file, mode, left).map_err(StoreError::write(path))? else {
             return Err(StoreError::Locked { path: path.to_owned(), waited: wait });
         };
-        if is_current(&file, path) {
-            return Ok(Lock { _file: file, path: path.to_owned() });
+        if is_current(&held.0, path) {
+            return Ok(Lock { held, path: path.to_owned() });
         }
     }
 }
 
-/// Locks a file; `None` if it takes too long.
-fn wait_for(file: File, mode: Mode, wait: Duration) -> io::Result<Option<File>> {
+/// Locks a file, or gives it back if somebody else has it locked.
+fn try_lock(file: File, mode: Mode) -> io::Result<Result<Held, File>> {
     let tried = match mode {
         Mode::Shared => file.try_lock_shared(),
         Mode::Exclusive => file.try_lock(),
     };
     match tried {
-        Ok(()) => return Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => {}
-        Err(TryLockError::Error(error)) => return Err(error),
+        Ok(()) => Ok(Ok(Held(file))),
+        Err(TryLockError::WouldBlock) => Ok(Err(file)),
+        Err(TryLockError::Error(error)) => Err(error),
     }
-    // flock knows no deadline. A thread waits; if it comes too late its file is closed with its message.
+}
+
+/// Locks a file; `None` if it takes too long.
+fn wait_for(file: File, mode: Mode, wait: Duration) -> io::Result<Option<Held>> {
+    let file = match try_lock(file, mode)? {
+        Ok(held) => return Ok(Some(held)),
+        Err(file) => file,
+    };
+    // flock knows no deadline. A thread waits; if it comes too late its file is unlocked with its message.
     let (sender, receiver) = channel();
     std::thread::Builder::new().name("lock".to_owned()).spawn(move || {
         let locked = match mode {
@@ -129,7 +159,7 @@ fn wait_for(file: File, mode: Mode, wait: Duration) -> io::Result<Option<File>> 
             Mode::Exclusive => file.lock(),
         };
         // Nobody listens any more when the wait was over.
-        let _ = sender.send(locked.map(|()| file));
+        let _ = sender.send(locked.map(|()| Held(file)));
     })?;
     match receiver.recv_timeout(wait) {
         Ok(locked) => locked.map(Some),
@@ -169,6 +199,22 @@ mod tests {
     }
 
     #[test]
+    fn a_lock_is_given_back_though_a_child_before_its_exec_has_a_copy_of_the_file() {
+        let (_temp, dir, id) = directory();
+        let lock = Lock::of_container(&dir, &id, SHORT).unwrap();
+        let copy = lock.held.0.try_clone().unwrap();
+        drop(lock);
+        let lock = Lock::of_container_if_free(&dir, &id).unwrap().expect("the lock was given back");
+        let (second_copy, path) = (lock.held.0.try_clone().unwrap(), lock.path.clone());
+        // Somebody who waits for it while it is removed.
+        let waiting = File::open(&path).unwrap();
+        lock.remove();
+        assert!(!path.exists());
+        waiting.try_lock().expect("the lock of a removed file is given back too");
+        drop((copy, second_copy));
+    }
+
+    #[test]
     fn a_removed_lock_file_never_lets_two_in() {
         let (_temp, dir, id) = directory();
         let inside = std::sync::atomic::AtomicU32::new(0);
@@ -195,9 +241,11 @@ mod tests {
         let one = Lock::shared_with_attachments(&dir, SHORT).unwrap();
         let two = Lock::shared_with_attachments(&dir, SHORT).unwrap();
         assert!(Lock::against_attachments(&dir, SHORT).is_err());
+        drop(Lock::shared_with_attachments_if_free(&dir).unwrap().expect("it is shared"));
         drop((one, two));
         let gc = Lock::against_attachments(&dir, LONG).unwrap();
         assert!(Lock::shared_with_attachments(&dir, SHORT).is_err());
+        assert!(Lock::shared_with_attachments_if_free(&dir).unwrap().is_none());
         drop(gc);
     }
 }

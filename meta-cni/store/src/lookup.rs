@@ -42,6 +42,16 @@ pub enum LookupError {
         /// What to do.
         hint: &'static str,
     },
+    /// What the operator has written is from before a reboot.
+    #[error(
+        "network {network} is not known in this boot: {path} was written before this machine was started; Braid's node role has not yet written this node's networks since: see that it runs on this node and reaches the API server"
+    )]
+    OfEarlierBoot {
+        /// Which.
+        network: NetworkRef,
+        /// Its file.
+        path: PathBuf,
+    },
     /// The operator says that it cannot be used.
     #[error("network {network} cannot be used: {reason} (from {origin})")]
     Refused {
@@ -130,6 +140,7 @@ impl LookupError {
     pub fn code(&self) -> Code {
         match self {
             Self::Absent { .. }
+            | Self::OfEarlierBoot { .. }
             | Self::NotOnNode { .. }
             | Self::Unknown { .. }
             | Self::NoPrimary { .. }
@@ -203,7 +214,8 @@ pub fn places(settings: &Settings, reference: &NetworkReference) -> Vec<PathBuf>
     match reference {
         NetworkReference::Name(name) => {
             let mut paths = vec![settings.conf_dir.join("any")];
-            paths.extend(nad_of(settings, name).map(|network| settings.directory.network(&network)));
+            let network = nad_of(settings, name).map(|network| settings.directory.network(&network));
+            paths.extend(network.into_iter().chain([settings.directory.node()]));
             paths
         }
         NetworkReference::Path(path) => vec![path.clone()],
@@ -230,6 +242,9 @@ pub fn rendered(settings: &Settings, network: &NetworkRef) -> Result<Found, Look
         };
         return Err(LookupError::Absent { network: network.clone(), path, hint });
     };
+    if NodeFacts::are_of_earlier_boot(dir) {
+        return Err(LookupError::OfEarlierBoot { network: network.clone(), path });
+    }
     let of = |list, file| Found { network: Some(network.clone()), list, file: Some(file) };
     match rendered.outcome {
         Outcome::Ready { list } => Ok(of(list, path)),
@@ -254,7 +269,7 @@ fn by_name(settings: &Settings, setting: &'static str, name: &NetworkName) -> Re
     let network = nad_of(settings, name);
     if let Some(network) = &network {
         match rendered(settings, network) {
-            Err(LookupError::Absent { .. }) => {}
+            Err(LookupError::Absent { .. } | LookupError::OfEarlierBoot { .. }) => {}
             other => return other,
         }
     }

@@ -6,6 +6,8 @@
 //! record and removed after the record has come to rest, so that unfinished work is found without reading
 //! every record. Hints are lost at a reboot: the first look after it reads every record.
 
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -58,7 +60,8 @@ pub enum Phase {
     Intended,
     /// ADD has succeeded.
     Attached,
-    /// DEL has begun, or ADD has failed: what is left of the attachments is to be undone.
+    /// A DEL could not undo everything, or an ADD that failed could not: what is left of the attachments is to
+    /// be undone. A DEL that was killed leaves the record as it was.
     Deleting,
 }
 
@@ -115,6 +118,24 @@ pub struct DelFailure {
     pub message: String,
 }
 
+/// A step of what happens to a record and its hint; what a test stops at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// The hint is made.
+    MakeHint,
+    /// The record is written.
+    Write(atomic::Step),
+    /// The record is removed.
+    Remove(atomic::Removal),
+    /// The hint is removed.
+    RemoveHint,
+    /// That all records were looked through is written down.
+    Looked(atomic::Step),
+}
+
+/// Called before each step; may fail in its place.
+pub type Before<'a> = &'a mut dyn FnMut(Step) -> io::Result<()>;
+
 impl Document for Record {
     const SCHEMA: u64 = 1;
 }
@@ -140,18 +161,38 @@ impl Record {
     ///
     /// *Assumption*: the caller holds the container's lock.
     pub fn write(&self, dir: &NodeDirectory) -> Result<(), StoreError> {
+        self.write_stepwise(dir, &mut |_| Ok(()))
+    }
+
+    /// As [`Record::write`]; `before` is called before each step and may fail in its place.
+    pub fn write_stepwise(&self, dir: &NodeDirectory, before: Before<'_>) -> Result<(), StoreError> {
         let key = self.key();
+        let path = dir.record(&key);
+        let text = document::text(&path, self)?;
         if self.is_at_rest() {
-            document::write(&dir.record(&key), self)?;
+            atomic::write_stepwise(&path, &text, &mut |step| before(Step::Write(step)))?;
+            before(Step::RemoveHint).map_err(StoreError::write(&path))?;
             return remove_hint(dir, &key);
         }
+        before(Step::MakeHint).map_err(StoreError::write(&path))?;
         make_hint(dir, &key)?;
-        document::write(&dir.record(&key), self)
+        atomic::write_stepwise(&path, &text, &mut |step| before(Step::Write(step)))
     }
 
     /// Removes a record and its hint; the container is gone.
     pub fn remove(dir: &NodeDirectory, key: &RecordKey) -> Result<bool, StoreError> {
-        let removed = atomic::remove(&dir.record(key))?;
+        Self::remove_stepwise(dir, key, &mut |_| Ok(()))
+    }
+
+    /// As [`Record::remove`]; `before` is called before each step and may fail in its place.
+    pub fn remove_stepwise(
+        dir: &NodeDirectory,
+        key: &RecordKey,
+        before: Before<'_>,
+    ) -> Result<bool, StoreError> {
+        let path = dir.record(key);
+        let removed = atomic::remove_stepwise(&path, &mut |step| before(Step::Remove(step)))?;
+        before(Step::RemoveHint).map_err(StoreError::write(&path))?;
         remove_hint(dir, key)?;
         Ok(removed)
     }
@@ -182,18 +223,26 @@ impl Record {
 /// The first look after a boot reads every record, since the hints are gone then. A hint may be out of date:
 /// whoever follows it takes the container's lock and reads the record.
 pub fn unfinished(dir: &NodeDirectory) -> Result<Vec<RecordKey>, StoreError> {
+    unfinished_stepwise(dir, &mut |_| Ok(()))
+}
+
+/// As [`unfinished`]; `before` is called before each step of the first look and may fail in its place.
+pub fn unfinished_stepwise(dir: &NodeDirectory, before: Before<'_>) -> Result<Vec<RecordKey>, StoreError> {
     let note = dir.unfinished_looked();
     let boot = crate::boot::boot_id();
     if std::fs::read_to_string(&note).is_ok_and(|noted| noted == boot) {
         return hints(dir);
     }
+    // What cannot be swept costs a few kilobytes, and is no reason to leave work undone.
+    let _ = atomic::sweep_earlier_boots(&dir.records());
     for key in Record::list(dir)? {
         if !matches!(Record::read(dir, &key), Ok(Some(record)) if record.is_at_rest()) {
+            before(Step::MakeHint).map_err(StoreError::write(&note))?;
             make_hint(dir, &key)?;
         }
     }
     // Noted last: if this process is killed before, the next one looks again.
-    atomic::write(&note, boot.as_bytes())?;
+    atomic::write_stepwise(&note, boot.as_bytes(), &mut |step| before(Step::Looked(step)))?;
     hints(dir)
 }
 
@@ -202,10 +251,23 @@ fn hints(dir: &NodeDirectory) -> Result<Vec<RecordKey>, StoreError> {
     Ok(files.iter().filter_map(|file| RecordKey::of_file(file)).collect())
 }
 
+/// Whether it is told for the first time in this boot that a record cannot be read; its hint remembers.
+pub fn is_news(dir: &NodeDirectory, key: &RecordKey) -> Result<bool, StoreError> {
+    let path = dir.unfinished().join(key.file_name());
+    let told = format!("told in boot {}\n", crate::boot::boot_id());
+    if std::fs::read_to_string(&path).is_ok_and(|text| text == told) {
+        return Ok(false);
+    }
+    make_hint(dir, key)?;
+    std::fs::write(&path, told).map_err(StoreError::write(&path))?;
+    Ok(true)
+}
+
 fn make_hint(dir: &NodeDirectory, key: &RecordKey) -> Result<(), StoreError> {
     let path = dir.unfinished().join(key.file_name());
-    let create =
-        || std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path).map(drop);
+    let mut options = std::fs::OpenOptions::new();
+    options.create(true).truncate(false).write(true).mode(0o600);
+    let create = || options.open(&path).map(drop);
     let outcome = match create() {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             atomic::make_directory(&dir.unfinished()).and_then(|()| create())
@@ -226,6 +288,8 @@ pub fn remove_hint(dir: &NodeDirectory, key: &RecordKey) -> Result<(), StoreErro
 
 #[cfg(test)]
 mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
     use super::*;
 
     fn directory() -> (tempfile::TempDir, NodeDirectory) {
@@ -284,6 +348,104 @@ mod tests {
         // The first ADD of the new boot must not hide what is left from before.
         record("new", Phase::Intended).write(&dir).unwrap();
         assert_eq!(unfinished_ids(&dir), ["damaged", "failed", "killed", "new"]);
+    }
+
+    #[test]
+    fn the_first_look_of_a_boot_sweeps_what_killed_writers_left_before_it() {
+        let (_temp, dir) = directory();
+        record("rests", Phase::Attached).write(&dir).unwrap();
+        let left = dir.records().join(".new-1-2-3-4");
+        std::fs::write(&left, "{").unwrap();
+        unfinished(&dir).unwrap();
+        assert!(!left.exists());
+        std::fs::write(&left, "{").unwrap();
+        unfinished(&dir).unwrap();
+        assert!(left.exists(), "later looks have nothing to sweep");
+    }
+
+    /// Runs `work`, stopped before its step number `stop` as kill -9 would; whether it came to its end.
+    fn killed_at(stop: usize, work: impl FnOnce(Before<'_>)) -> bool {
+        let mut done = 0;
+        let all = catch_unwind(AssertUnwindSafe(|| {
+            work(&mut |_| {
+                if done == stop {
+                    // As a panic, but without a word.
+                    resume_unwind(Box::new("killed"));
+                }
+                done += 1;
+                Ok(())
+            });
+        }));
+        all.is_ok()
+    }
+
+    /// A record that is on the disk and not at rest is found, in this boot and in the next one, which begins
+    /// without the run directory. Otherwise it is not there or at rest.
+    fn nothing_is_lost(dir: &NodeDirectory, what: &str) {
+        for boot in ["this boot", "the next boot"] {
+            let owed = Record::list(dir).unwrap().into_iter();
+            let owed: Vec<_> =
+                owed.filter(|key| !Record::read(dir, key).unwrap().expect("listed").is_at_rest()).collect();
+            let found = unfinished(dir).unwrap();
+            assert!(owed.iter().all(|key| found.contains(key)), "{what}, {boot}: {owed:?} of {found:?}");
+            // Nothing at all may hinder whoever comes next.
+            Record::list(dir).unwrap().iter().for_each(|key| drop(Record::read(dir, key).unwrap()));
+            let _ = std::fs::remove_dir_all(dir.run());
+        }
+    }
+
+    #[test]
+    fn a_writer_of_a_record_that_is_killed_anywhere_leaves_no_work_that_nobody_finds() {
+        let (intended, attached, deleting) =
+            (Some(Phase::Intended), Some(Phase::Attached), Some(Phase::Deleting));
+        for (before, after) in [
+            (None, intended),
+            (intended, attached),
+            (intended, deleting),
+            (intended, None),
+            (attached, deleting),
+            (attached, None),
+            (deleting, deleting),
+            (deleting, None),
+        ] {
+            for stop in 0.. {
+                let (_temp, dir) = directory();
+                unfinished(&dir).unwrap();
+                let key = record("c1", Phase::Intended).key();
+                if let Some(phase) = before {
+                    record("c1", phase).write(&dir).unwrap();
+                }
+                let ended = killed_at(stop, |steps| match after {
+                    Some(phase) => record("c1", phase).write_stepwise(&dir, steps).unwrap(),
+                    None => drop(Record::remove_stepwise(&dir, &key, steps).unwrap()),
+                });
+                let now = Record::read(&dir, &key).unwrap().map(|record| record.phase);
+                assert!(now == before || now == after, "{before:?} to {after:?}, step {stop}: {now:?}");
+                nothing_is_lost(&dir, &format!("{before:?} to {after:?}, step {stop}"));
+                if ended {
+                    assert_eq!(now, after);
+                    assert!(stop >= 2, "there is more than one step");
+                    break;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_first_look_that_is_killed_anywhere_is_made_again() {
+        for stop in 0.. {
+            let (_temp, dir) = directory();
+            record("killed", Phase::Intended).write(&dir).unwrap();
+            record("failed", Phase::Deleting).write(&dir).unwrap();
+            record("rests", Phase::Attached).write(&dir).unwrap();
+            std::fs::remove_dir_all(dir.run()).unwrap();
+            let ended = killed_at(stop, |steps| drop(unfinished_stepwise(&dir, steps).unwrap()));
+            assert_eq!(unfinished_ids(&dir), ["failed", "killed"], "step {stop}");
+            if ended {
+                assert_eq!(stop, 2 + atomic::Step::ALL.len());
+                break;
+            }
+        }
     }
 
     #[test]

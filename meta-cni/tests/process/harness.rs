@@ -307,9 +307,11 @@ impl Node {
         });
     }
 
-    /// Everything that a container may leave: its records, hints at them, and its lock.
+    /// Everything that a container may leave: its records, hints at them, its lock, and
+    /// notes of plugins that run.
     pub(crate) fn leftovers(&self) -> Vec<String> {
-        let dirs = [self.dir().records(), self.dir().unfinished(), self.dir().container_locks()];
+        let dir = self.dir();
+        let dirs = [dir.records(), dir.unfinished(), dir.container_locks(), dir.running()];
         let names =
             |dir: &PathBuf| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
         let files = dirs.iter().flat_map(names).filter(|path| !path.ends_with(".looked"));
@@ -364,6 +366,7 @@ pub(crate) struct Call {
     pub(crate) verb: String,
     pub(crate) env: BTreeMap<String, String>,
     pub(crate) stdin: Value,
+    pub(crate) process: i32,
 }
 
 impl Call {
@@ -376,6 +379,7 @@ impl Call {
             verb: text("verb"),
             env: serde_json::from_value(json["env"].clone()).unwrap_or_default(),
             stdin: json["stdin"].clone(),
+            process: i32::try_from(json["pid"].as_i64().unwrap()).unwrap(),
         }
     }
 
@@ -538,6 +542,15 @@ impl Running {
             let watching = links.flatten().any(|link| link.as_os_str() == "anon_inode:inotify");
             let waits = fs::read_to_string(format!("/proc/{}/wchan", self.pid()));
             watching && waits.is_ok_and(|place| place.contains("poll") || place == "0")
+        });
+    }
+
+    /// Waits until it waits for the end of a process that it did not start.
+    pub(crate) fn await_process(&self) {
+        let fds = format!("/proc/{}/fd", self.pid());
+        eventually("meta-cni waits for a process", || {
+            let links = fs::read_dir(&fds).unwrap().flatten().map(|entry| fs::read_link(entry.path()));
+            links.flatten().any(|link| link.to_string_lossy().starts_with("anon_inode:[pidfd"))
         });
     }
 

@@ -3,8 +3,9 @@
 use std::fs;
 
 use serde_json::json;
+use store::lock::Lock;
 
-use crate::harness::{Call, Node, Running};
+use crate::harness::{Call, LONG, Node, Running};
 
 /// An ADD of `c1` that is at its primary until the file `go-on` is there.
 fn adding(node: &Node) -> Running {
@@ -98,6 +99,54 @@ fn gc_waits_for_attachments_and_never_takes_a_container_that_is_being_added() {
     collecting.answer().succeed();
     assert_eq!(node.done(), ["ADD primary eth0", "GC primary"]);
     assert_eq!(node.calls()[1].stdin["cni.dev/valid-attachments"][0]["containerID"], "c1");
+}
+
+/// A node on which the DEL of `c1` failed, whose plugin works again, and whose primary has GC.
+fn node_with_failed_del() -> Node {
+    let node = Node::with(&["a"]);
+    node.cluster(json!({"cniVersion": "1.1.0", "plugins": [{"type": "primary"}]}));
+    node.add("c1").networks("a").result();
+    node.fail("a", "DEL", 42);
+    node.del("c1").error();
+    node.mend("a", "DEL");
+    node.forget();
+    node
+}
+
+#[test]
+fn unfinished_work_is_not_taken_up_beside_a_gc() {
+    let node = node_with_failed_del();
+    node.steer("primary", "GC", json!({"until": node.path("go-on")}));
+    let collecting = node.gc(&[("c1", "eth0")]).start();
+    node.await_call("GC primary");
+    node.status().succeed();
+    let answer = node.gc_by_hand().answer();
+    assert!(answer.stdout.contains("container c1, interface eth0: busy"), "{answer:?}");
+    assert_eq!(node.done(), ["GC primary", "STATUS primary"], "only what was asked for");
+    go_on(&node);
+    collecting.answer().succeed();
+    assert_eq!(node.done().last().unwrap(), "DEL a net1", "afterwards it is");
+}
+
+#[test]
+fn gc_by_hand_waits_for_a_run_that_takes_up_work_within_a_bound() {
+    let node = node_with_failed_del();
+    let only = Lock::of_unfinished_work(&node.dir(), LONG).unwrap();
+    let collecting = node.gc_by_hand().start();
+    collecting.await_lock();
+    assert!(node.calls().is_empty());
+    drop(only);
+    assert_eq!(collecting.answer().code(), 0);
+    assert_eq!(node.done(), ["DEL a net1"]);
+    let _only = Lock::of_unfinished_work(&node.dir(), LONG).unwrap();
+    let plugin = json!({"type": "meta-cni", "lockWait": "50ms"});
+    node.write("braid.conflist", &json!({"cniVersion": "1.0.0", "name": "braid", "plugins": [plugin]}));
+    let config = node.path("braid.conflist").display().to_string();
+    let (run, state) = (node.path("run").display().to_string(), node.path("state").display().to_string());
+    let answer =
+        node.by_hand(&["gc", "--config", &config, "--run-dir", &run, "--state-dir", &state]).answer();
+    assert_eq!(answer.code(), 1);
+    assert!(answer.stdout.contains("another process held it for more than 50ms"), "{answer:?}");
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod del;
 mod gc;
 mod harness;
 mod isolation;
+mod left_running;
 mod locks;
 mod logs;
 mod merged_result;

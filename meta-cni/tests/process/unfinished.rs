@@ -1,21 +1,28 @@
 //! Unfinished work of earlier runs, taken up by later ones.
 
 use std::fs;
-use std::time::Duration;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use store::lock::Lock;
 use store::record::Phase;
 
-use crate::harness::{LONG, Node, Run, key};
+use crate::harness::{Answer, LONG, Node, Run, eventually, key};
 
 /// A node on which the ADD of `c1` was killed while `a` was at it.
 fn node_with_killed_add() -> Node {
     let node = Node::with(&["a", "b"]);
-    node.steer("a", "ADD", json!({"hang": true}));
+    node.steer("a", "ADD", json!({"until": node.path("go-on")}));
     let running = node.add("c1").networks("a,b").start();
     node.await_call("ADD a net1");
     running.kill();
+    fs::write(node.path("go-on"), "").unwrap();
+    eventually("the plugin that was left running has ended", || {
+        let process = node.events().iter().find(|event| event.plugin == "a").unwrap().process;
+        !Path::new("/proc").join(process.to_string()).exists()
+    });
     node.mend("a", "ADD");
     assert_eq!(node.record("c1").unwrap().phase, Phase::Intended);
     node.forget();
@@ -66,10 +73,11 @@ fn an_add_that_was_killed_is_undone_before_the_container_is_added_anew() {
 fn a_del_that_was_killed_is_completed() {
     let node = Node::with(&["a"]);
     node.add("c1").networks("a").result();
-    node.steer("primary", "DEL", json!({"hang": true}));
+    node.steer("primary", "DEL", json!({"signal": 9, "until": node.path("go-on")}));
     let running = node.del("c1").start();
     node.await_call("DEL primary eth0");
     running.kill();
+    fs::write(node.path("go-on"), "").unwrap();
     node.mend("primary", "DEL");
     node.forget();
     // A record at rest is nobody's but the runtime's.
@@ -232,6 +240,15 @@ fn attempts_become_rarer_and_are_counted() {
 }
 
 #[test]
+fn a_clock_that_was_set_back_stops_nothing() {
+    let node = node_with_failed_del();
+    node.edit_record("c1", |record| record.failure.as_mut().unwrap().last_ms += 3_600_000);
+    node.status().succeed();
+    assert_eq!(node.done(), ["DEL a net1"]);
+    assert!(node.record("c1").is_none());
+}
+
+#[test]
 fn unfinished_work_never_fails_the_call_that_takes_it_up() {
     let node = node_with_failed_del();
     node.fail("a", "DEL", 43);
@@ -244,9 +261,38 @@ fn unfinished_work_never_fails_the_call_that_takes_it_up() {
 }
 
 #[test]
+fn a_record_that_cannot_be_read_or_put_right_stops_nothing_and_is_told_once() {
+    let node = Node::with(&["a"]);
+    for container in ["b1", "b2", "c1"] {
+        node.add(container).networks("a").result();
+    }
+    node.fail("a", "DEL", 42);
+    node.del("c1").error();
+    node.mend("a", "DEL");
+    node.forget();
+    // One that is damaged, and one whose hint cannot be removed: both come before c1.
+    for (container, text) in [("b1", "{"), ("b2", "")] {
+        node.edit_record(container, |record| record.phase = Phase::Deleting);
+        fs::write(node.path("state/attachments").join(container), text).unwrap();
+    }
+    let hint = node.path("run/unfinished/b2");
+    fs::remove_file(&hint).unwrap();
+    fs::create_dir(&hint).unwrap();
+    fs::remove_file(node.path("state/attachments/b2")).unwrap();
+    let told = |answer: Answer| {
+        let lines = answer.log();
+        let told = |text: &str| lines.iter().filter(|line| line.to_string().contains(text)).count();
+        [told("attachments/b1 is damaged"), told("unfinished/b2")]
+    };
+    assert_eq!(told(node.status().answer()), [1, 1]);
+    assert_eq!(node.done(), ["DEL a net1"], "the others are taken up");
+    assert_eq!(told(node.status().answer()), [0, 1]);
+}
+
+#[test]
 fn one_run_at_a_time_takes_up_work_and_none_that_another_holds() {
     let node = node_with_failed_del();
-    let only = Lock::of_unfinished_work(&node.dir()).unwrap().unwrap();
+    let only = Lock::of_unfinished_work_if_free(&node.dir()).unwrap().unwrap();
     node.status().succeed();
     assert!(node.calls().is_empty(), "another one is at it");
     drop(only);
@@ -281,4 +327,58 @@ fn the_time_for_unfinished_work_is_bounded() {
     let failed = containers.iter().filter_map(|c| node.record(c).unwrap().failure).collect::<Vec<_>>();
     assert_eq!(failed.len(), tried);
     assert!(failed[0].message.contains("did not end within 700ms"), "{}", failed[0].message);
+}
+
+#[test]
+fn a_record_of_many_plugins_that_hang_does_not_hold_a_run_for_longer_than_one_bound() {
+    let node = Node::with(&["a", "b", "c"]);
+    node.add("c1").networks("a,b,c").result();
+    node.edit_record("c1", |record| record.abandoned = Some("its pod is gone".to_owned()));
+    fs::remove_file(node.path("netns")).unwrap();
+    node.forget();
+    for plugin in ["a", "b", "c", "primary"] {
+        node.steer(plugin, "DEL", json!({"hang": true}));
+    }
+    let begun = Instant::now();
+    node.status().succeed();
+    // One after another they would take 20 seconds each.
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    let record = node.record("c1").unwrap();
+    assert_eq!(record.attachments.len(), 4, "what was not attempted is still owed");
+    let message = record.failure.unwrap().message;
+    assert!(
+        message.contains("plugin primary was not called: the time for the whole work was over"),
+        "{message}"
+    );
+}
+
+#[test]
+fn nothing_in_the_node_directory_is_anybody_elses_business() {
+    let node = node_with_killed_add();
+    node.add("c2").networks("b").result();
+    node.fail("b", "DEL", 42);
+    node.del("c2").error();
+    node.steer("primary", "ADD", json!({"until": node.path("go-on-2")}));
+    let running = node.add("c3").start();
+    node.await_events("c3 at its primary", |events| {
+        events.iter().any(|event| event.env.get("CNI_CONTAINERID").is_some_and(|id| id == "c3"))
+    });
+    let mut seen = Vec::new();
+    let mut dirs = vec![node.path("run"), node.path("state")];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(&dir).unwrap() {
+            let path = entry.unwrap().path();
+            let mode = path.metadata().unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode, if path.is_dir() { 0o700 } else { 0o600 }, "{}", path.display());
+            seen.push(path.strip_prefix(node.path("")).unwrap().display().to_string());
+            dirs.extend(path.is_dir().then_some(path));
+        }
+    }
+    for kind in
+        ["run/unfinished/c2", "run/running", "run/locks/container/c3", "state/attachments/c2", "run/node"]
+    {
+        assert!(seen.iter().any(|path| path == kind), "{kind}: {seen:?}");
+    }
+    fs::write(node.path("go-on-2"), "").unwrap();
+    running.answer().result();
 }

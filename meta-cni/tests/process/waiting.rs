@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use store::network::Outcome;
+use store::node::NodeFacts;
 use store::pod::PodFacts;
 
 use crate::harness::{LONG, NETWORKS, Node};
@@ -32,6 +33,24 @@ fn a_network_that_comes_while_add_waits_is_used() {
     running.await_watch();
     assert!(node.calls().is_empty(), "nothing runs before the plan is whole");
     node.network("default/a", json!({"plugins": [{"type": "a"}]}));
+    running.answer().result();
+    assert_eq!(node.done(), ["ADD primary eth0", "ADD a net1"]);
+}
+
+#[test]
+fn a_network_from_before_a_reboot_is_not_used_until_the_operator_has_been_at_it() {
+    let mut node = Node::with(&["a"]);
+    let now = NodeFacts::complete_now("test");
+    NodeFacts { boot_id: "an earlier boot".to_owned(), ..now.clone() }.write(&node.dir()).unwrap();
+    let error = node.add("c1").networks("a").error();
+    assert_eq!(error.code.0, 11);
+    let path = node.path("run/networks/default/a").display().to_string();
+    let expected = format!("network default/a is not known in this boot: {path} was written before");
+    assert!(error.msg.starts_with(&expected), "{error}");
+    node.set(json!({"networkWait": "20s"}));
+    let running = node.add("c1").networks("a").start();
+    running.await_watch();
+    now.write(&node.dir()).unwrap();
     running.answer().result();
     assert_eq!(node.done(), ["ADD primary eth0", "ADD a net1"]);
 }

@@ -40,6 +40,7 @@ pub async fn run(
     known: Arc<Known>,
     metrics: Arc<Metrics>,
 ) -> Result<Infallible, Infallible> {
+    sync::begin(&dir);
     let keeper = Keeper { dir, known, metrics: Arc::clone(&metrics), listing: BTreeMap::new() };
     let api: Api<Object> = Api::all(client);
     // From the API server's memory: thousands of nodes may ask at once, and what is older than etcd by a

@@ -16,6 +16,7 @@ use kube::{Api, Client};
 use store::pod::PodFacts;
 use store::{NodeDirectory, StoreError};
 
+use super::sync;
 use crate::known::{Known, Pod, text_hash};
 use crate::metrics::Metrics;
 use crate::watching::{self, Keep, Subject};
@@ -39,6 +40,7 @@ pub async fn run(
     known: Arc<Known>,
     metrics: Arc<Metrics>,
 ) -> Result<Infallible, Infallible> {
+    sync::begin(&dir);
     let keeper = Keeper { dir, known, listing: BTreeMap::new() };
     let api: Api<Object> = Api::all(client);
     let config = Config::default().fields(&format!("spec.nodeName={node}")).any_semantic();

@@ -6,10 +6,12 @@
 
 use std::collections::BTreeSet;
 
+use cni::error::chain_text;
 use cni::npwg::NetworkRef;
 use store::network::{Outcome, RenderedNetwork};
 use store::node::NodeFacts;
 use store::{NodeDirectory, StoreError, atomic};
+use tracing::{info, warn};
 
 use crate::Wrong;
 
@@ -54,6 +56,17 @@ impl Summary {
 
     fn note<T>(&mut self, result: Result<T, StoreError>) -> Option<T> {
         result.map_err(|error| self.failed.push(error)).ok()
+    }
+}
+
+/// Forgets what is from before a reboot, where the run directory is not in memory: a network that was edited
+/// while the node was down must not be used in its old form. To be called before anything is written.
+pub fn begin(dir: &NodeDirectory) {
+    match NodeFacts::forget_earlier_boot(dir) {
+        Ok(false) => {}
+        Ok(true) => info!("networks and pods from before a reboot are forgotten"),
+        // meta-cni does not use them either, and the first complete list replaces them.
+        Err(error) => warn!(error = chain_text(&error), "what is from before a reboot could not be removed"),
     }
 }
 

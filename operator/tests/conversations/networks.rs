@@ -1,5 +1,6 @@
 //! The node role's networks.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use operator::node::networks;
 use serde_json::{Value, json};
 use store::NodeDirectory;
 use store::network::RenderedNetwork;
+use store::node::NodeFacts;
+use store::pod::PodFacts;
 
 use super::server::{Answer, Server, event};
 
@@ -26,8 +29,12 @@ struct Scene {
 
 impl Scene {
     async fn start(lists: Vec<Answer>, watches: Vec<Answer>) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), lists, watches).await
+    }
+
+    /// On a node that has been there before.
+    async fn start_in(temp: tempfile::TempDir, lists: Vec<Answer>, watches: Vec<Answer>) -> Self {
         let server = Server::start(lists, watches).await;
-        let temp = tempfile::tempdir().unwrap();
         let dir = NodeDirectory::new(temp.path().join("run"), temp.path().join("state"));
         let known: Arc<Known> = Arc::default();
         let (metrics, _) = Metrics::new();
@@ -71,6 +78,25 @@ fn expired() -> String {
         "ERROR",
         &json!({"kind": "Status", "status": "Failure", "reason": "Expired", "message": "too old", "code": 410}),
     )
+}
+
+#[tokio::test]
+async fn what_is_from_before_a_reboot_is_forgotten_before_anything_is_written() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = NodeDirectory::new(temp.path().join("run"), temp.path().join("state"));
+    let pod = PodFacts {
+        namespace: "default".to_owned(),
+        name: "web".to_owned(),
+        uid: "1".to_owned(),
+        annotations: BTreeMap::new(),
+    };
+    pod.write(&dir).unwrap();
+    let now = NodeFacts::complete_now("test");
+    NodeFacts { boot_id: "an earlier boot".to_owned(), ..now }.write(&dir).unwrap();
+    let scene = Scene::start_in(temp, vec![Answer::List(5, vec![nad("a", 1)])], vec![]).await;
+    scene.until_networks_are(&["a"]).await;
+    assert!(PodFacts::list(&dir).unwrap().is_empty());
+    assert!(NodeFacts::read(&dir).unwrap().is_some());
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
+use super::running::Note;
 use super::{ExecError, ProcessExec};
 
 /// A result is a few KiB; a plugin that prints this much is broken.
@@ -36,14 +37,21 @@ pub(super) fn run(
     executable: &Path,
     environment: Vec<(OsString, OsString)>,
     stdin: &[u8],
+    notes: Option<&Path>,
 ) -> Result<Output, ExecError> {
     let mut child = start(exec, executable, environment)?;
     let mut talk = Talk { stdin, stdout: Vec::new(), stderr: Vec::new(), relay: exec.relay_stderr };
-    let ended = talk.until_exit(&mut child, Instant::now() + exec.timeout);
+    // Before it is given its configuration: see `running`.
+    let note = notes.map(|dir| Note::of_child(dir, child.id(), exec.timeout)).transpose();
+    let (ended, note) = match note {
+        Ok(note) => (talk.until_exit(&mut child, Instant::now() + exec.timeout), note),
+        Err(error) => (Err(error), None),
+    };
     if !matches!(ended, Ok(Ended::Exited)) {
         kill(&child);
     }
     let status = child.wait();
+    drop(note);
     let (path, stderr) = (executable.to_owned(), talk.stderr_text());
     match ended {
         Ok(Ended::Exited) => {}

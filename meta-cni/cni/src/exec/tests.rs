@@ -17,7 +17,22 @@ impl Bin {
         Self(dir)
     }
 
+    /// Runs the plugin. A test beside this one that starts a process has, until it has, a copy of the script
+    /// as it was being written: that is waited out.
     fn run(&self, timeout: Duration, stdin: &[u8]) -> Result<Vec<u8>, ExecError> {
+        self.run_if_busy(Duration::from_secs(2), timeout, stdin)
+    }
+
+    fn run_if_busy(
+        &self,
+        busy_wait: Duration,
+        timeout: Duration,
+        stdin: &[u8],
+    ) -> Result<Vec<u8>, ExecError> {
+        self.run_by(&ProcessExec { timeout, busy_wait, relay_stderr: false, ..ProcessExec::default() }, stdin)
+    }
+
+    fn run_by(&self, exec: &ProcessExec, stdin: &[u8]) -> Result<Vec<u8>, ExecError> {
         let target = Target {
             container_id: ContainerId::parse("c1").unwrap(),
             netns: Some("/run/netns/c1".into()),
@@ -26,7 +41,6 @@ impl Bin {
         };
         let plugin = PluginType::parse("plugin").unwrap();
         let path = [PathBuf::from("/nonexistent"), self.0.path().to_owned()];
-        let exec = ProcessExec { timeout, busy_wait: Duration::from_millis(100), relay_stderr: false };
         exec.run(&Call { plugin: &plugin, verb: Verb::Add, target: Some(&target), path: &path, stdin })
     }
 }
@@ -83,6 +97,40 @@ fn a_plugin_that_hangs_is_killed_with_its_children() {
 }
 
 #[test]
+fn no_call_goes_on_beyond_the_end_of_the_whole_work_and_none_begins_after_it() {
+    let bin = Bin::with("echo x >> $0.calls; sleep 1000");
+    let begun = Instant::now();
+    let until = Some(begun + Duration::from_millis(300));
+    let exec = ProcessExec { timeout: LONG, until, relay_stderr: false, ..ProcessExec::default() };
+    let error = bin.run_by(&exec, b"").unwrap_err();
+    assert!(matches!(error, ExecError::Timeout { after, .. } if after < LONG), "{error}");
+    assert!(begun.elapsed() < LONG);
+    let error = bin.run_by(&exec, b"").unwrap_err();
+    assert!(matches!(error, ExecError::NoTime { .. }), "{error}");
+    assert_eq!(std::fs::read_to_string(bin.0.path().join("plugin.calls")).unwrap(), "x\n");
+}
+
+#[test]
+fn a_plugin_is_noted_while_it_runs_and_is_told_nothing_before() {
+    let bin = Bin::with("cat > $0.in; ls $0.notes/c1; echo $$; cat $0.in");
+    let notes = Some(bin.0.path().join("plugin.notes"));
+    let exec = ProcessExec { timeout: LONG, notes: notes.clone(), relay_stderr: false, ..Default::default() };
+    let output = String::from_utf8(bin.run_by(&exec, b"x").unwrap()).unwrap();
+    let lines: Vec<_> = output.lines().collect();
+    assert_eq!(lines.len(), 3, "one note, its number, its configuration: {output}");
+    assert_eq!(lines[0].split('-').nth(1), Some(lines[1]), "{output}");
+    assert!(!exec.notes_of(Some(&ContainerId::parse("c1").unwrap())).unwrap().exists());
+
+    // What cannot be noted gets no configuration.
+    let bin = Bin::with("cat > $0.got; test -s $0.got && touch $0.told");
+    std::fs::write(bin.0.path().join("plugin.notes"), "").unwrap();
+    let notes = Some(bin.0.path().join("plugin.notes"));
+    let error = bin.run_by(&ProcessExec { notes, ..exec }, b"x").unwrap_err();
+    assert!(matches!(error, ExecError::Talk { .. }), "{error}");
+    assert!(!bin.0.path().join("plugin.told").exists());
+}
+
+#[test]
 fn a_child_left_behind_with_our_pipes_does_not_hold_us() {
     let bin = Bin::with("sleep 5 & echo '{}'");
     let begun = std::time::Instant::now();
@@ -110,7 +158,7 @@ fn a_plugin_that_is_not_there_is_said_with_the_places() {
 fn a_busy_executable_is_an_error_and_never_a_success() {
     let bin = Bin::with("echo '{}'");
     let held = std::fs::OpenOptions::new().append(true).open(bin.0.path().join("plugin")).unwrap();
-    let error = bin.run(LONG, b"").unwrap_err();
+    let error = bin.run_if_busy(Duration::from_millis(100), LONG, b"").unwrap_err();
     assert!(matches!(error, ExecError::Busy { .. }), "{error}");
     assert_eq!(error.to_cni_error().code, Code::TRY_AGAIN_LATER);
     drop(held);
