@@ -112,7 +112,8 @@ fn finish_earlier(call: &Call, target: &Target) -> Result<(), CniError> {
         return Err(CniError::new(Code::INVALID_ENVIRONMENT, msg));
     }
     call.log.info("undoing what an earlier ADD left", &[]);
-    let undone = del::undo_record(call, earlier, target.netns.clone(), &call.exec);
+    let netns = del::namespace_given(&earlier, target.netns.as_deref());
+    let undone = del::undo_record(call, earlier, netns, &call.exec);
     undone.map_err(|error| error.of(UNDO_EARLIER))?;
     match Record::read(dir, &key).map_err(|error| store_error(&error))? {
         None => Ok(()),

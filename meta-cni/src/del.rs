@@ -3,12 +3,13 @@
 //! The record alone says what there is to undo. What could not be undone stays recorded and is tried again: by
 //! the runtime, and by later runs of any verb on this node.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cni::CniError;
 use cni::env::Target;
 use cni::exec::Exec;
+use cni::netns::NetnsId;
 use store::NodeDirectory;
 use store::lock::Lock;
 use store::record::{DelFailure, Phase, Record, RecordKey, now_ms};
@@ -28,11 +29,26 @@ pub(crate) fn del(call: &Call, target: &Target) -> Result<(), CniError> {
         .map_err(|error| store_error(&error))?;
     let key = RecordKey { container_id: target.container_id.clone(), if_name: target.if_name.clone() };
     match Record::read(dir, &key).map_err(|error| store_error(&error))? {
-        Some(record) => undo_record(call, record, target.netns.clone(), &call.exec)?,
+        Some(record) => {
+            let netns = namespace_given(&record, target.netns.as_deref());
+            undo_record(call, record, netns, &call.exec)?;
+        }
         None => call.log.info("nothing is recorded: nothing to undo", &[]),
     }
     lock.remove();
     Ok(())
+}
+
+/// The namespace that the runtime names, unless its path leads to another one than that of ADD: the process id
+/// in `/proc/<pid>/ns/net` may be somebody else's by now, and plugins would take that one's interfaces away.
+/// One that is gone is passed on; plugins know what that means.
+pub(crate) fn namespace_given(record: &Record, given: Option<&Path>) -> Option<PathBuf> {
+    let path = given?;
+    let same = match NetnsId::of(path) {
+        Err(_) => true,
+        Ok(now) => record.boot_id == store::boot::boot_id() && record.netns_id.is_none_or(|then| then == now),
+    };
+    same.then(|| path.to_owned())
 }
 
 /// Undoes a record and settles it. The caller holds the container's lock.

@@ -108,6 +108,26 @@ fn del_works_when_the_network_namespace_is_gone() {
 }
 
 #[test]
+fn del_sends_no_plugin_into_a_namespace_that_is_another_ones_now() {
+    // As when the process id in /proc/<pid>/ns/net is used again.
+    let node = Node::with(&["a"]);
+    node.add("c1").networks("a").result();
+    node.forget();
+    fs::write(node.path("netns-2"), "").unwrap();
+    fs::rename(node.path("netns-2"), node.path("netns")).unwrap();
+    node.del("c1").succeed();
+    let given: Vec<_> = node.calls().iter().map(|call| call.env["CNI_NETNS"].clone()).collect();
+    assert_eq!(given, ["", ""]);
+
+    // After a reboot an inode's number says nothing.
+    node.add("c2").result();
+    node.edit_record("c2", |record| record.boot_id = "an earlier boot".to_owned());
+    node.forget();
+    node.del("c2").succeed();
+    assert_eq!(node.calls()[0].env["CNI_NETNS"], "");
+}
+
+#[test]
 fn a_plugin_that_is_gone_fails_del_until_the_grace_is_over_and_its_part_is_never_forgotten() {
     let mut node = Node::with(&["a"]);
     node.add("c1").networks("a").result();
