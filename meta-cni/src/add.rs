@@ -1,19 +1,20 @@
 //! ADD: decide, record, attach, record, answer.
 
 use cni::env::Target;
+use cni::error::chain_text;
 use cni::exec::{self, ExecError};
 use cni::netns::NetnsId;
 use cni::{AddResult, CniError, Code, PluginConfig, SpecVersion};
 use store::lock::Lock;
 use store::lookup::LookupError;
-use store::record::{Phase, Record, RecordKey, now_ms};
+use store::record::{AttachmentRecord, Phase, Record, RecordKey, now_ms};
 use store::settings::ResultForm;
 
 use crate::attach::{AttachFailure, Site, name};
 use crate::call::{Call, store_error};
 use crate::plan::{Asked, Plan, Wanted, plan};
 use crate::pod::{Wishes, wishes};
-use crate::{del, merge, networks, routes};
+use crate::{del, merge, namespace, networks, routes};
 
 /// Attaches a container to its networks and returns the merged result, which `version` can express.
 ///
@@ -35,6 +36,7 @@ pub(crate) fn add(call: &Call, target: &Target, version: SpecVersion) -> Result<
     let _lock = Lock::of_container(&settings.directory, &target.container_id, settings.lock_wait)
         .map_err(|error| store_error(&error))?;
     finish_earlier(call, target)?;
+    names_are_free(call, target, &plan)?;
     let mut record = Record {
         phase: Phase::Intended,
         container_id: target.container_id.clone(),
@@ -123,6 +125,27 @@ fn finish_earlier(call: &Call, target: &Target) -> Result<(), CniError> {
             Err(CniError::new(Code::TRY_AGAIN_LATER, why).of(UNDO_EARLIER))
         }
     }
+}
+
+/// An interface that is in the pod already belongs to somebody else. A plugin would fail at making it, and
+/// undoing that would take it from its owner; so the plan is refused before anything is recorded or run.
+fn names_are_free(call: &Call, target: &Target, plan: &Plan) -> Result<(), CniError> {
+    let path = target.netns.clone().unwrap_or_default();
+    let names: Vec<_> = plan.attachments.iter().map(|attachment| attachment.if_name.as_str()).collect();
+    let taken = match namespace::taken(&path, &names) {
+        Ok(taken) => taken,
+        Err(error) => {
+            // Plugins have to enter it too, and say what they make of it.
+            call.log.debug("the pod's interfaces cannot be seen", &[("error", &chain_text(&error))]);
+            return Ok(());
+        }
+    };
+    let is_taken =
+        |attachment: &&AttachmentRecord| taken.iter().any(|name| attachment.if_name.as_str() == name);
+    let Some(attachment) = plan.attachments.iter().find(is_taken) else { return Ok(()) };
+    let msg = "the pod has an interface of that name already, which another network or the container itself \
+               made; ask for another name with \"interface\" in the pod's annotation, or leave the network out";
+    Err(CniError::new(Code::INVALID_CONFIG, msg).of(name(attachment)))
 }
 
 fn run(call: &Call, record: &mut Record, plan: Plan, version: SpecVersion) -> Result<AddResult, CniError> {

@@ -13,6 +13,7 @@ mod del;
 mod gc;
 mod log;
 mod merge;
+mod namespace;
 mod networks;
 mod plan;
 mod plugin;

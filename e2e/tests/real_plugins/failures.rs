@@ -88,10 +88,34 @@ fn an_interface_that_is_there_already_is_not_taken_from_its_owner() {
     let pod = Pod::new("one", "storage@mine").unwrap();
     pod.netns.ip("link add mine type bridge").unwrap();
     let refusal = node.add(&pod).unwrap_err();
+    assert_eq!(refusal.code, 7, "{refusal}");
     assert!(refusal.msg.contains("network default/storage, interface mine"), "{refusal}");
-    assert_eq!(node.reservations().unwrap(), []);
+    assert!(!node.host.netns.links().unwrap().contains("pods0"), "nothing has run");
+    assert!(node.record(&pod).unwrap().is_none());
     node.del(&pod).unwrap();
     assert_eq!(node.leftovers().unwrap(), [""; 0]);
+    assert!(pod.netns.links().unwrap().contains("mine"), "{:?}", pod.netns.links());
+}
+
+#[test]
+fn a_second_run_for_a_container_does_not_take_the_interfaces_of_the_first() {
+    if !possible(&[]) {
+        return;
+    }
+    // podman calls once for each network of a container, with an interface of its own; both runs plan net1.
+    let mut node = with_networks();
+    node.set("defaultNetworks", json!(["primary"]));
+    let mut pod = Pod::new("one", "").unwrap();
+    node.add(&pod).unwrap();
+    let before = pod.netns.ip("-oneline address show").unwrap();
+    pod.interface = "eth1".to_owned();
+    let refusal = node.add(&pod).unwrap_err();
+    assert_eq!(refusal.code, 7, "{refusal}");
+    assert!(refusal.msg.contains("interface net1: the pod has an interface of that name"), "{refusal}");
+    assert_eq!(pod.netns.ip("-oneline address show").unwrap(), before);
+    pod.interface = "eth0".to_owned();
+    node.check(&pod).unwrap();
+    assert_nothing_is_left_after_del(&node, &[&pod]);
 }
 
 #[test]

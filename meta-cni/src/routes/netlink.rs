@@ -1,12 +1,10 @@
-//! The pod's routing table, over netlink, in a thread of its own.
+//! The pod's routing table, over netlink.
 //!
-//! A thread that enters a namespace cannot be trusted to come back when something fails half-way; this one
-//! ends instead. Order matters: the new route replaces one of the same metric in one step, so that the pod is
+//! Order matters: the new route replaces one of the same metric in one step, so that the pod is
 //! never without, and the others are taken away after it.
 
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::AsFd;
 use std::path::Path;
 
 use cni::result::Family;
@@ -19,27 +17,13 @@ use netlink_packet_route::route::{
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::{Change, RouteError};
+use crate::namespace;
 
 /// Applies changes in the namespace; `interfaces` are the names per attachment, its own first.
 pub(super) fn apply(netns: &Path, changes: &[Change], interfaces: &[Vec<String>]) -> Result<(), RouteError> {
-    std::thread::scope(|scope| {
-        let worker = std::thread::Builder::new().name("routes".to_owned());
-        let work = || {
-            enter(netns).map_err(|source| RouteError::Enter { path: netns.to_owned(), source })?;
-            in_namespace(changes, interfaces)
-        };
-        let handle = worker.spawn_scoped(scope, work).map_err(RouteError::Thread)?;
-        // A panic of the thread goes on here, to be reported as any other.
-        handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
-}
-
-fn enter(netns: &Path) -> io::Result<()> {
-    let file = std::fs::File::open(netns)?;
-    Ok(move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?)
+    namespace::within(netns, || in_namespace(changes, interfaces))?
 }
 
 fn in_namespace(changes: &[Change], interfaces: &[Vec<String>]) -> Result<(), RouteError> {
@@ -128,10 +112,7 @@ impl Kernel {
     }
 
     fn index(name: &str) -> Result<u32, RouteError> {
-        let socket = std::os::unix::net::UnixDatagram::unbound()
-            .map_err(|source| RouteError::Interface { name: name.to_owned(), source })?;
-        rustix::net::netdevice::name_to_index(&socket, name)
-            .map_err(|error| RouteError::Interface { name: name.to_owned(), source: error.into() })
+        namespace::index(name).map_err(|source| RouteError::Interface { name: name.to_owned(), source })
     }
 
     /// Default routes of the main table.
