@@ -4,7 +4,7 @@ use cni::env::Target;
 use cni::error::chain_text;
 use cni::exec::{self, ExecError};
 use cni::netns::NetnsId;
-use cni::{AddResult, CniError, Code, PluginConfig, SpecVersion};
+use cni::{AddResult, CniError, Code, SpecVersion};
 use store::lock::Lock;
 use store::lookup::LookupError;
 use store::record::{AttachmentRecord, Phase, Record, RecordKey, now_ms};
@@ -86,13 +86,21 @@ fn load(call: &Call, wishes: Wishes) -> Result<Vec<Wanted>, LookupError> {
 }
 
 /// A plugin that is not there is refused before anything runs: otherwise its part would stay recorded, to be
-/// undone by a plugin that never was.
+/// undone by a plugin that never was. So is an IPAM plugin that one of them is known to run.
 fn all_are_installed(call: &Call, plan: &Plan) -> Result<(), CniError> {
     for attachment in &plan.attachments {
-        let plugins = attachment.list.plugins.iter().map(PluginConfig::plugin);
-        if let Some(absent) = plugins.into_iter().find(|plugin| exec::find(plugin, &call.path).is_none()) {
-            let error = ExecError::NotFound { plugin: absent.clone(), path: call.path.clone() };
-            return Err(error.to_cni_error().of(name(attachment)));
+        for config in &attachment.list.plugins {
+            let all = std::iter::once(config.plugin().clone()).chain(config.ipam_plugin());
+            if let Some(plugin) = all.into_iter().find(|plugin| exec::find(plugin, &call.path).is_none()) {
+                let is_ipam = plugin != *config.plugin();
+                let error = ExecError::NotFound { plugin, path: call.path.clone() }.to_cni_error();
+                let error = if is_ipam {
+                    error.of(format_args!("ipam of plugin {}", config.plugin()))
+                } else {
+                    error
+                };
+                return Err(error.of(name(attachment)));
+            }
         }
     }
     Ok(())

@@ -153,6 +153,25 @@ fn a_plugin_that_is_gone_fails_del_until_the_grace_is_over_and_its_part_is_never
 }
 
 #[test]
+fn an_ipam_plugin_that_is_gone_does_not_hold_a_pod_for_ever_either() {
+    let mut node = Node::new();
+    for plugin in ["bridge", "pool"] {
+        node.install(plugin);
+    }
+    let plugins = json!([{"type": "bridge", "ipam": {"type": "pool"}}]);
+    node.network("default/a", json!({"plugins": plugins}));
+    node.add("c1").networks("a").result();
+    node.uninstall("pool");
+    node.fail("bridge", "DEL", 42);
+    assert_eq!(node.del("c1").error().code.0, 42, "the grace has begun");
+    node.set(json!({"missingPluginGrace": "0s"}));
+    node.del("c1").succeed();
+    assert_eq!(node.record("c1").unwrap().attachments.len(), 1, "it stays recorded");
+    node.install("pool");
+    assert_eq!(node.del("c1").error().code.0, 42, "with its IPAM plugin there it is the plugin that fails");
+}
+
+#[test]
 fn the_grace_is_for_plugins_that_are_gone_and_not_for_those_that_fail() {
     let mut node = Node::with(&["a"]);
     node.set(json!({"missingPluginGrace": "0s"}));
