@@ -122,7 +122,9 @@ impl Site<'_> {
                 continue;
             }
             failures.extend(errors.into_iter().map(|error| Undone {
-                gone: error.plugin_is_gone() || self.ipam_is_gone(&attachment, &error),
+                can_wait: attachment.result.is_none()
+                    || error.plugin_is_gone()
+                    || self.ipam_is_gone(&attachment, &error),
                 error: error.to_cni_error().of(name(&attachment)),
             }));
             left.push(attachment);
@@ -149,8 +151,9 @@ impl Site<'_> {
 pub(crate) struct Undone {
     /// Why.
     pub(crate) error: CniError,
-    /// Whether its executable is not there, or that of its IPAM plugin: it cannot succeed before that is back.
-    pub(crate) gone: bool,
+    /// Whether the pod need not be held for it for ever: the executable is not there, or that of its IPAM plugin,
+    /// so that it cannot succeed; or ADD never succeeded, and a plugin may fail at undoing what it has not done.
+    pub(crate) can_wait: bool,
 }
 
 /// What an attachment is called in errors.

@@ -21,7 +21,7 @@ use crate::call::{Call, store_error};
 ///
 /// *Guarantees*: safe to repeat; needs neither the NetworkAttachmentDefinition nor the pod nor the namespace.
 /// Success means that everything was undone, or that what is left was attempted for the whole of
-/// `missingPluginGrace`, belongs to plugins that are gone, and stays recorded.
+/// `missingPluginGrace`, belongs to plugins that are gone or was never attached, and stays recorded.
 pub(crate) fn del(call: &Call, target: &Target) -> Result<(), CniError> {
     let dir = &call.settings.directory;
     let _shared = Lock::shared_with_attachments(dir, call.settings.lock_wait).map_err(|e| store_error(&e))?;
@@ -95,14 +95,14 @@ fn text(failures: &[Undone]) -> String {
     all.join("; ")
 }
 
-/// What the runtime is told. A plugin that is gone must not hold a pod for ever: after the grace the pod is
-/// let go, and what is owed stays recorded.
+/// What the runtime is told. A plugin that is gone, or one that cannot undo what it has never done, must not
+/// hold a pod for ever: after the grace the pod is let go, and what is owed stays recorded.
 fn verdict(record: &Record, failures: &[Undone], grace: Duration) -> Option<CniError> {
     let first = failures.first()?;
     let since = record.failure.as_ref().map_or(0, |failure| now_ms().saturating_sub(failure.since_ms));
     let over =
         Duration::from_millis(since) >= grace && record.failure.as_ref().is_some_and(|f| f.attempts > 1);
-    if over && failures.iter().all(|failure| failure.gone) {
+    if over && failures.iter().all(|failure| failure.can_wait) {
         return None;
     }
     // The first failure's code: a runtime acts on one only.
@@ -115,8 +115,8 @@ mod tests {
 
     use super::*;
 
-    fn undone(gone: bool) -> Undone {
-        Undone { error: CniError::new(Code(if gone { 999 } else { 111 }), "no"), gone }
+    fn undone(can_wait: bool) -> Undone {
+        Undone { error: CniError::new(Code(if can_wait { 999 } else { 111 }), "no"), can_wait }
     }
 
     fn record(since_ms: u64, attempts: u32) -> Record {
@@ -139,7 +139,7 @@ mod tests {
     const GRACE: Duration = Duration::from_secs(60);
 
     #[test]
-    fn a_pod_is_let_go_when_only_plugins_that_are_gone_are_left_for_the_whole_grace() {
+    fn a_pod_is_let_go_when_only_what_can_wait_is_left_for_the_whole_grace() {
         let (now, long_ago) = (now_ms(), now_ms() - 61_000);
         for (since, attempts, failures, let_go) in [
             (now, 1, vec![], true),

@@ -61,7 +61,7 @@ fn a_plugin_that_cannot_undo_holds_up_nobody_else_and_is_done_with_once_the_name
     if !possible(&[]) {
         return;
     }
-    let node = with_networks();
+    let mut node = with_networks();
     let device = list(&[json!({ "type": "host-device", "device": "no-such-device" })]);
     node.define(&[("default/device", &device)]).unwrap();
     let mut pod = Pod::new("one", "storage,device,fabric").unwrap().with_port(8080, 80);
@@ -73,6 +73,10 @@ fn a_plugin_that_cannot_undo_holds_up_nobody_else_and_is_done_with_once_the_name
     assert_eq!(node.reservations().unwrap(), []);
     let record = node.record(&pod).unwrap().unwrap();
     assert_eq!(record.attachments.len(), 1, "only the device is still to be undone");
+    // Runtimes keep the namespace until DEL succeeds; so it does when the grace is over.
+    node.set("missingPluginGrace", "0s");
+    node.del(&pod).unwrap();
+    assert!(node.record(&pod).unwrap().is_some(), "it stays recorded");
     drop(std::mem::replace(&mut pod.netns, Namespace::new("later").unwrap()));
     let printed = node.gc_by_hand().unwrap();
     assert!(printed.contains("1 undone, 0 left"), "{printed}");
