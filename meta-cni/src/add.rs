@@ -14,13 +14,24 @@ use crate::attach::{AttachFailure, Site, name};
 use crate::call::{Call, store_error};
 use crate::plan::{Asked, Plan, Wanted, plan};
 use crate::pod::{Wishes, wishes};
-use crate::{del, merge, namespace, networks, routes};
+use crate::{del, merge, namespace, networks, routes, settled};
 
 /// Attaches a container to its networks and returns the merged result, which `version` can express.
 ///
 /// *Guarantees*: nothing runs before the plan is whole and recorded. After a failure everything that ran is
 /// undone in reverse; what could not be undone stays recorded for DEL.
 pub(crate) fn add(call: &Call, target: &Target, version: SpecVersion) -> Result<AddResult, CniError> {
+    let added = try_to_add(call, target, version);
+    let dir = &call.settings.directory;
+    let key = RecordKey { container_id: target.container_id.clone(), if_name: target.if_name.clone() };
+    if added.is_err() && matches!(Record::read(dir, &key), Ok(None)) {
+        // The DEL that follows has nothing to undo; above all no interface that was there before.
+        settled::note(dir, &key);
+    }
+    added
+}
+
+fn try_to_add(call: &Call, target: &Target, version: SpecVersion) -> Result<AddResult, CniError> {
     let netns_id = existing_namespace(target)?;
     let settings = &call.settings;
     networks::readiness(settings, settings.readiness_wait).map_err(|e| e.to_cni_error())?;

@@ -1,6 +1,6 @@
 //! DEL: undo what the record says, in reverse, whatever fails.
 //!
-//! The record alone says what there is to undo. What could not be undone stays recorded and is tried again: by
+//! The record alone says what there is to undo; a container without one may be the primary's ([`foreign`]). What could not be undone stays recorded and is tried again: by
 //! the runtime, and by later runs of any verb on this node.
 
 use std::path::{Path, PathBuf};
@@ -10,19 +10,21 @@ use cni::CniError;
 use cni::env::Target;
 use cni::exec::Exec;
 use cni::netns::NetnsId;
+use cni::skel::Request;
 use store::NodeDirectory;
 use store::lock::Lock;
 use store::record::{DelFailure, Phase, Record, RecordKey, now_ms};
 
 use crate::attach::{Site, Undone};
 use crate::call::{Call, store_error};
+use crate::{foreign, settled};
 
 /// Undoes a container's attachments.
 ///
 /// *Guarantees*: safe to repeat; needs neither the NetworkAttachmentDefinition nor the pod nor the namespace.
 /// Success means that everything was undone, or that what is left was attempted for the whole of
 /// `missingPluginGrace`, belongs to plugins that are gone or was never attached, and stays recorded.
-pub(crate) fn del(call: &Call, target: &Target) -> Result<(), CniError> {
+pub(crate) fn del(call: &Call, target: &Target, request: &Request) -> Result<(), CniError> {
     let dir = &call.settings.directory;
     let _shared = Lock::shared_with_attachments(dir, call.settings.lock_wait).map_err(|e| store_error(&e))?;
     let lock = Lock::of_container(dir, &target.container_id, call.settings.lock_wait)
@@ -33,7 +35,7 @@ pub(crate) fn del(call: &Call, target: &Target) -> Result<(), CniError> {
             let netns = namespace_given(&record, target.netns.as_deref());
             undo_record(call, record, netns, &call.exec)?;
         }
-        None => call.log.info("nothing is recorded: nothing to undo", &[]),
+        None => foreign::undo(call, target, request)?,
     }
     lock.remove();
     Ok(())
@@ -76,7 +78,9 @@ pub(crate) fn undo_record(
 /// Writes what is left to be done, or removes the record when nothing is.
 pub(crate) fn settle(dir: &NodeDirectory, record: &mut Record, failures: &[Undone]) -> Result<(), CniError> {
     if failures.is_empty() {
-        return Record::remove(dir, &record.key()).map(drop).map_err(|error| store_error(&error));
+        Record::remove(dir, &record.key()).map_err(|error| store_error(&error))?;
+        settled::note(dir, &record.key());
+        return Ok(());
     }
     let now = now_ms();
     let earlier = record.failure.take();

@@ -10,6 +10,7 @@ mod call;
 mod check;
 mod command;
 mod del;
+mod foreign;
 mod gc;
 mod log;
 mod merge;
@@ -19,6 +20,7 @@ mod plan;
 mod plugin;
 mod pod;
 mod routes;
+mod settled;
 mod status;
 mod unfinished;
 

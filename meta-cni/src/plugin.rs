@@ -56,7 +56,7 @@ impl Plugin for MetaCni {
 
     fn del(&self, target: &Target, request: &Request) -> Result<(), CniError> {
         let call = self.call("DEL", Some(target), request)?;
-        logged(call, del::del(call, target))
+        logged(call, del::del(call, target, request))
     }
 
     fn check(&self, target: &Target, request: &Request) -> Result<(), CniError> {
