@@ -1,12 +1,16 @@
 //! What goes wrong on the way: nothing is left, and the reason is told.
 
+use cni::chain::{self, Attachment};
+use cni::env::Target;
+use cni::exec::ProcessExec;
+use cni::{CniArgs, ContainerId, IfName, NetworkList};
 use e2e::netns::Namespace;
 use e2e::node::{Node, Pod};
 use serde_json::{Value, json};
 
 use super::{
     addresses, assert_nothing_is_left, assert_nothing_is_left_after_del, assert_reachable, bridge, list,
-    node, possible,
+    node, possible, primary,
 };
 
 /// A network whose ADD fails.
@@ -202,4 +206,26 @@ fn gc_removes_what_belongs_to_no_container_and_nothing_else() {
     );
     node.check(&pods[0]).unwrap();
     assert_nothing_is_left_after_del(&node, &[&pods[0], &pods[1], &pods[2]]);
+}
+
+#[test]
+fn a_pod_that_its_primary_attached_before_braid_is_detached_through_meta_cni() {
+    if !possible(&[]) {
+        return;
+    }
+    let node = node();
+    let pod = Pod::new("old", "").unwrap().with_port(8080, 80);
+    let list = NetworkList::from_json(primary(&node), None).unwrap();
+    let target = Target {
+        container_id: ContainerId::parse(pod.container_id.clone()).unwrap(),
+        netns: Some(pod.netns.path()),
+        if_name: IfName::parse("eth0").unwrap(),
+        args: CniArgs::default(),
+    };
+    let ports = json!({ "portMappings": [{ "hostPort": 8080, "containerPort": 80, "protocol": "tcp" }] });
+    let at = Attachment { target: &target, path: &node.path, capabilities: ports.as_object().unwrap() };
+    let attach = || chain::add(&ProcessExec::default(), &list, &at, None);
+    node.host.netns.within(attach).unwrap().unwrap();
+    assert_eq!(node.reservations().unwrap().len(), 2, "one of each family");
+    assert_nothing_is_left_after_del(&node, &[&pod]);
 }
