@@ -49,18 +49,20 @@ pub(crate) fn gc(call: &Call, request: &Request) -> Result<(), CniError> {
     Err(CniError { code: first.code, msg: all.join("; "), details: String::new() })
 }
 
+/// What the runtime says is valid, under either key. libcni writes both, and an empty list as null; a caller that
+/// fills one of them may leave the other null.
 fn valid_attachments(request: &Request) -> Result<Vec<ValidAttachment>, CniError> {
-    let key = ["cni.dev/valid-attachments", "cni.dev/attachments"];
-    let Some(json) = key.into_iter().find_map(|key| request.config.get(key)) else {
+    const KEYS: [&str; 2] = ["cni.dev/valid-attachments", "cni.dev/attachments"];
+    let given: Vec<_> = KEYS.iter().filter_map(|key| Some((key, request.config.get(*key)?))).collect();
+    let Some((key, json)) = given.iter().find(|(_, json)| !json.is_null()).or(given.first()) else {
         // Without the list everything would be stale.
-        let msg = format!("GC without {:?}: the runtime has to say which attachments are valid", key[0]);
+        let msg = format!("GC without {:?}: the runtime has to say which attachments are valid", KEYS[0]);
         return Err(CniError::new(Code::INVALID_CONFIG, msg));
     };
-    // libcni writes an empty list as null.
-    let valid: Result<Option<_>, _> = serde_json::from_value(json.clone());
+    let valid: Result<Option<_>, _> = serde_json::from_value((*json).clone());
     valid
         .map(Option::unwrap_or_default)
-        .map_err(|error| CniError::new(Code::INVALID_CONFIG, format!("{:?} cannot be read: {error}", key[0])))
+        .map_err(|error| CniError::new(Code::INVALID_CONFIG, format!("{key:?} cannot be read: {error}")))
 }
 
 fn undo_stale(call: &Call, key: &store::record::RecordKey) -> Result<(), CniError> {

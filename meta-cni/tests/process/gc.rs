@@ -94,7 +94,15 @@ fn an_empty_list_may_be_null_and_an_old_runtime_uses_the_old_key() {
     for (config, done) in [
         (json!({"cni.dev/valid-attachments": null}), 3),
         (json!({"cni.dev/valid-attachments": []}), 3),
+        (json!({"cni.dev/valid-attachments": null, "cni.dev/attachments": null}), 3),
         (json!({"cni.dev/attachments": [{"containerID": "stale", "ifname": "eth0"}]}), 0),
+        (
+            json!({
+                "cni.dev/valid-attachments": null,
+                "cni.dev/attachments": [{"containerID": "stale", "ifname": "eth0"}],
+            }),
+            0,
+        ),
     ] {
         let node = node();
         node.add("stale").networks("a,b").result();
