@@ -1,52 +1,113 @@
 //! GC: remove what belongs to no container that the runtime still has.
 //!
 //! The runtime says which (container, interface) pairs are valid; it knows only the primary's interface. They
-//! are mapped to containers: records of others are undone. Then every network's plugins are told what is
-//! valid, all attachments of valid containers included, so that they free what no record knows of.
+//! are mapped to containers: records of others are undone, side by side with ADDs and DELs. Then, while nothing
+//! else runs, every network's plugins are told what is valid, all attachments of valid containers included, so
+//! that they free what no record knows of.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, UNIX_EPOCH};
 
 use cni::chain::{self, ValidAttachment};
+use cni::exec::ProcessExec;
 use cni::skel::Request;
 use cni::{CniError, Code, ContainerId, NetworkList, NetworkName};
+use store::NodeDirectory;
 use store::lock::Lock;
+use store::lookup;
 use store::network::{Outcome, RenderedNetwork};
-use store::record::Record;
+use store::record::{Record, RecordKey};
 
 use crate::call::{Call, store_error};
-use crate::{del, networks};
+use crate::del;
+
+/// No delegate may hold up a GC, and with it the node, for long.
+const DELEGATE_BOUND: Duration = Duration::from_secs(10);
 
 /// Collects what is left over. Goes on after an error and reports all of them.
 pub(crate) fn gc(call: &Call, request: &Request) -> Result<(), CniError> {
     let valid = valid_attachments(request)?;
-    let dir = &call.settings.directory;
-    // No ADD may be half-way while plugins are told what is valid.
-    let _alone =
-        Lock::against_attachments(dir, call.settings.lock_wait).map_err(|error| store_error(&error))?;
+    let exec = ProcessExec { timeout: DELEGATE_BOUND.min(call.exec.timeout), ..call.exec.clone() };
     let mut errors = Vec::new();
-    let containers: BTreeSet<&ContainerId> =
-        valid.iter().map(|attachment| &attachment.container_id).collect();
-    let (mut known, mut all_are_read) = (Vec::new(), true);
-    for key in Record::list(dir).map_err(|error| store_error(&error))? {
-        if containers.contains(&key.container_id) {
-            match Record::read(dir, &key) {
-                Ok(record) => known.extend(record),
-                Err(error) => {
-                    all_are_read = false;
-                    errors.push(store_error(&error));
-                }
-            }
-        } else {
-            errors.extend(undo_stale(call, &key).err());
-        }
-    }
-    // Telling plugins less than everything that is valid would free addresses that are in use.
-    if all_are_read {
-        errors.extend(pass_on(call, &valid, &known));
+    let stale = undo_all_stale(call, &exec, &valid, &mut errors)?;
+    match tell_all(call, &exec, &valid, &stale) {
+        Ok(failed) => errors.extend(failed),
+        Err(error) => errors.push(error),
     }
     let Some(first) = errors.first() else { return Ok(()) };
     let all: Vec<_> = errors.iter().map(ToString::to_string).collect();
     Err(CniError { code: first.code, msg: all.join("; "), details: String::new() })
+}
+
+/// Undoes the records of containers that are not valid, beside ADDs and DELs of others; returns which.
+fn undo_all_stale(
+    call: &Call,
+    exec: &ProcessExec,
+    valid: &[ValidAttachment],
+    errors: &mut Vec<CniError>,
+) -> Result<BTreeSet<RecordKey>, CniError> {
+    let dir = &call.settings.directory;
+    let _shared = Lock::shared_with_attachments(dir, call.settings.lock_wait).map_err(|e| store_error(&e))?;
+    let containers: BTreeSet<&ContainerId> =
+        valid.iter().map(|attachment| &attachment.container_id).collect();
+    let mut stale = BTreeSet::new();
+    for key in Record::list(dir).map_err(|error| store_error(&error))? {
+        if containers.contains(&key.container_id) {
+            continue;
+        }
+        match undo_stale(call, exec, &key) {
+            Ok(false) => continue,
+            Ok(true) => {}
+            Err(error) => errors.push(error),
+        }
+        stale.insert(key);
+    }
+    Ok(stale)
+}
+
+/// Undoes one record; false if it is not stale after all: somebody is at it, or it was written after the runtime
+/// had made its list.
+fn undo_stale(call: &Call, exec: &ProcessExec, key: &RecordKey) -> Result<bool, CniError> {
+    let dir = &call.settings.directory;
+    let lock = Lock::of_container_if_free(dir, &key.container_id).map_err(|error| store_error(&error))?;
+    let Some(lock) = lock else { return Ok(false) };
+    let Some(record) = Record::read(dir, key).map_err(|error| store_error(&error))? else { return Ok(true) };
+    if record.created_ms.max(written_ms(dir, key)) >= call.begun_ms {
+        return Ok(false);
+    }
+    call.log.info("undoing a container that the runtime no longer has", &[("container", &key.container_id)]);
+    let netns = record.netns_for_undo();
+    del::undo_record(call, record, netns, exec)?;
+    lock.remove();
+    Ok(true)
+}
+
+/// When a record was last written: at the end of ADD. An ADD that the runtime's list does not know of yet may have
+/// begun long before.
+fn written_ms(dir: &NodeDirectory, key: &RecordKey) -> u64 {
+    let written = std::fs::metadata(dir.record(key)).and_then(|meta| meta.modified()).ok();
+    let since = written.and_then(|at| at.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Tells every network what is valid, while no ADD is half-way: the runtime's attachments, and whatever is recorded
+/// and was not found stale.
+fn tell_all(
+    call: &Call,
+    exec: &ProcessExec,
+    valid: &[ValidAttachment],
+    stale: &BTreeSet<RecordKey>,
+) -> Result<Vec<CniError>, CniError> {
+    let dir = &call.settings.directory;
+    let _alone = Lock::against_attachments(dir, call.settings.lock_wait).map_err(|e| store_error(&e))?;
+    let mut known = Vec::new();
+    for key in Record::list(dir).map_err(|error| store_error(&error))? {
+        if !stale.contains(&key) {
+            // Telling plugins less than everything that is valid would free addresses that are in use.
+            known.extend(Record::read(dir, &key).map_err(|error| store_error(&error))?);
+        }
+    }
+    Ok(pass_on(call, exec, valid, &known))
 }
 
 /// What the runtime says is valid, under either key. libcni writes both, and an empty list as null; a caller that
@@ -65,27 +126,15 @@ fn valid_attachments(request: &Request) -> Result<Vec<ValidAttachment>, CniError
         .map_err(|error| CniError::new(Code::INVALID_CONFIG, format!("{key:?} cannot be read: {error}")))
 }
 
-fn undo_stale(call: &Call, key: &store::record::RecordKey) -> Result<(), CniError> {
-    let dir = &call.settings.directory;
-    let lock = Lock::of_container(dir, &key.container_id, call.settings.lock_wait);
-    let lock = lock.map_err(|error| store_error(&error))?;
-    let Some(record) = Record::read(dir, key).map_err(|error| store_error(&error))? else { return Ok(()) };
-    call.log.info("undoing a container that the runtime no longer has", &[("container", &key.container_id)]);
-    let netns = record.netns_for_undo();
-    del::undo_record(call, record, netns, &call.exec)?;
-    lock.remove();
-    Ok(())
-}
-
 /// Tells each network's plugins what is valid, once per name.
 ///
 /// A valid container without a record was attached by somebody else (before Braid was installed, or by
 /// Multus): which interfaces it has on secondary networks is not known, so only the primary, whose pairs come
 /// from the runtime, is collected then.
-fn pass_on(call: &Call, valid: &[ValidAttachment], known: &[Record]) -> Vec<CniError> {
+fn pass_on(call: &Call, exec: &ProcessExec, valid: &[ValidAttachment], known: &[Record]) -> Vec<CniError> {
     let recorded: BTreeSet<&ContainerId> = known.iter().map(|record| &record.container_id).collect();
     let all_known = valid.iter().all(|attachment| recorded.contains(&attachment.container_id));
-    let primary = networks::primary(&call.settings);
+    let primary = lookup::primary(&call.settings);
     let mut lists: BTreeMap<NetworkName, NetworkList> = BTreeMap::new();
     if all_known {
         lists.extend(rendered(call).into_iter().map(|list| (list.name.clone(), list)));
@@ -105,7 +154,7 @@ fn pass_on(call: &Call, valid: &[ValidAttachment], known: &[Record]) -> Vec<CniE
     }
     for (name, list) in lists {
         let of_network = valid_on(&name, valid, known);
-        let failed = chain::gc(&call.exec, &list, &call.path, &of_network);
+        let failed = chain::gc(exec, &list, &call.path, &of_network);
         errors.extend(failed.iter().map(|error| error.to_cni_error().of(format_args!("network {name}"))));
     }
     errors
