@@ -15,7 +15,7 @@ use cni::{CniError, Code, ContainerId, NetworkList, NetworkName};
 use store::NodeDirectory;
 use store::lock::Lock;
 use store::lookup;
-use store::network::{Outcome, RenderedNetwork};
+use store::network::RenderedNetwork;
 use store::record::{Record, RecordKey};
 
 use crate::call::{Call, store_error};
@@ -126,7 +126,8 @@ fn valid_attachments(request: &Request) -> Result<Vec<ValidAttachment>, CniError
         .map_err(|error| CniError::new(Code::INVALID_CONFIG, format!("{key:?} cannot be read: {error}")))
 }
 
-/// Tells each network's plugins what is valid, once per name.
+/// Tells each network's plugins what is valid, once per configuration: two of one name may keep their data in two
+/// places.
 ///
 /// A valid container without a record was attached by somebody else (before Braid was installed, or by
 /// Multus): which interfaces it has on secondary networks is not known, so only the primary, whose pairs come
@@ -134,41 +135,44 @@ fn valid_attachments(request: &Request) -> Result<Vec<ValidAttachment>, CniError
 fn pass_on(call: &Call, exec: &ProcessExec, valid: &[ValidAttachment], known: &[Record]) -> Vec<CniError> {
     let recorded: BTreeSet<&ContainerId> = known.iter().map(|record| &record.container_id).collect();
     let all_known = valid.iter().all(|attachment| recorded.contains(&attachment.container_id));
-    let primary = lookup::primary(&call.settings);
-    let mut lists: BTreeMap<NetworkName, NetworkList> = BTreeMap::new();
+    let mut lists: BTreeMap<NetworkName, Vec<NetworkList>> = BTreeMap::new();
+    let mut insert = |list: NetworkList| {
+        let alike = lists.entry(list.name.clone()).or_default();
+        if !alike.contains(&list) {
+            alike.push(list);
+        }
+    };
+    let mut errors = Vec::new();
+    match lookup::primary(&call.settings) {
+        Ok(primary) => primary.into_iter().for_each(|found| insert(found.list)),
+        Err(error) => errors.push(error.to_cni_error()),
+    }
     if all_known {
-        lists.extend(rendered(call).into_iter().map(|list| (list.name.clone(), list)));
+        others(call).into_iter().for_each(&mut insert);
         let recorded = known.iter().flat_map(|record| &record.attachments);
-        lists.extend(recorded.map(|attachment| (attachment.list.name.clone(), attachment.list.clone())));
+        recorded.for_each(|attachment| insert(attachment.list.clone()));
     } else {
         call.log.info("containers of others are on this node: only the primary network is collected", &[]);
     }
-    let mut errors = Vec::new();
-    match primary {
-        Ok(primary) => {
-            for wanted in primary {
-                lists.insert(wanted.list.name.clone(), wanted.list);
-            }
-        }
-        Err(error) => errors.push(error.to_cni_error()),
-    }
-    for (name, list) in lists {
+    for (name, alike) in lists {
         let of_network = valid_on(&name, valid, known);
-        let failed = chain::gc(exec, &list, &call.path, &of_network);
-        errors.extend(failed.iter().map(|error| error.to_cni_error().of(format_args!("network {name}"))));
+        for list in alike {
+            let failed = chain::gc(exec, &list, &call.path, &of_network);
+            errors.extend(failed.iter().map(|error| error.to_cni_error().of(format_args!("network {name}"))));
+        }
     }
     errors
 }
 
-fn rendered(call: &Call) -> Vec<NetworkList> {
-    let dir = &call.settings.directory;
-    let all = RenderedNetwork::list(dir).unwrap_or_default();
-    let read = all.iter().filter_map(|network| RenderedNetwork::read(dir, network).ok().flatten());
-    read.filter_map(|network| match network.outcome {
-        Outcome::Ready { list } => Some(list),
-        _ => None,
-    })
-    .collect()
+/// Every network that is to be had on this node besides the primary: what the operator rendered, configurations on
+/// the node included, and default networks. One that cannot be had has nothing to collect.
+fn others(call: &Call) -> Vec<NetworkList> {
+    let settings = &call.settings;
+    let networks = RenderedNetwork::list(&settings.directory).unwrap_or_default();
+    let rendered = networks.iter().filter_map(|network| lookup::rendered(settings, network).ok());
+    let references = settings.default_networks.iter();
+    let default = references.filter_map(|it| lookup::configured(settings, "defaultNetworks", it).ok());
+    rendered.chain(default).map(|found| found.list).collect()
 }
 
 /// The runtime's pairs, and every recorded attachment of a network.

@@ -4,6 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 use store::lock::Lock;
+use store::network::Outcome;
 use store::record::now_ms;
 
 use crate::harness::{LONG, Node, key};
@@ -70,6 +71,34 @@ fn a_network_that_is_gone_from_the_node_is_told_as_long_as_a_container_is_on_it(
     node.forget();
     node.gc(&[("keep", "eth0")]).succeed();
     assert_eq!(node.done(), ["GC primary", "GC a"]);
+}
+
+#[test]
+fn a_network_that_changed_is_told_in_its_old_form_and_in_its_new_one() {
+    let node = node();
+    node.add("keep").networks("a").result();
+    node.network("default/a", json!({"cniVersion": "1.1.0", "plugins": [{"type": "a", "dataDir": "/new"}]}));
+    node.forget();
+    node.gc(&[("keep", "eth0")]).succeed();
+    assert_eq!(node.done(), ["GC primary", "GC a", "GC a", "GC b"]);
+    let mut dirs: Vec<_> = node.calls()[1..3].iter().map(|call| call.stdin["dataDir"].clone()).collect();
+    dirs.sort_by_key(ToString::to_string);
+    assert_eq!(dirs, [json!("/new"), json!(null)]);
+    assert!(told(&node)[1..3].iter().all(|(_, valid)| *valid == ["keep eth0", "keep net1"]));
+}
+
+#[test]
+fn networks_on_the_node_and_default_networks_are_told_too() {
+    let mut node = node();
+    for (name, plugin) in [("on-node", "file"), ("audit", "sidecar")] {
+        node.install(plugin);
+        let list = json!({"cniVersion": "1.1.0", "name": name, "plugins": [{"type": plugin}]});
+        node.write(&format!("named.d/{name}.conflist"), &list);
+    }
+    node.outcome("default/c", Outcome::OnNode { name: "on-node".parse().unwrap() });
+    node.set(json!({"defaultNetworks": ["audit"]}));
+    node.gc(&[]).succeed();
+    assert_eq!(node.done(), ["GC sidecar", "GC primary", "GC a", "GC b", "GC file"]);
 }
 
 #[test]
