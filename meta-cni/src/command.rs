@@ -79,6 +79,7 @@ fn call(options: &[&str]) -> Result<Call, String> {
     config.extend(given);
     let settings = Settings::parse(&config).map_err(|error| error.to_string())?;
     Ok(Call {
+        unreadable: Vec::new(),
         runtime: Map::new(),
         log: Log::new(settings.log.clone()).about("verb", &"gc by hand"),
         exec: ProcessExec { timeout: settings.delegate_timeout, ..ProcessExec::default() },

@@ -9,9 +9,14 @@ use cni::netns::NetnsId;
 use cni::skel::Request;
 use store::lookup::{self, Found};
 use store::record::{AttachmentRecord, Phase, Record, RecordKey, now_ms};
+use store::settings::SettingsError;
 
 use crate::call::Call;
 use crate::{del, pod, settled};
+
+/// Settings that say which network is the primary.
+const OF_PRIMARY: &[&str] =
+    &["clusterNetwork", "delegates", "multusAutoconfigDir", "confDir", "multusNamespace"];
 
 /// Undoes the primary, as it is now, of a container without a record. The caller holds the container's lock.
 ///
@@ -20,6 +25,15 @@ pub(crate) fn undo(call: &Call, target: &Target, request: &Request) -> Result<()
     let key = RecordKey { container_id: target.container_id.clone(), if_name: target.if_name.clone() };
     if settled::is_noted(&call.settings.directory, &key) {
         call.log.info("nothing is left of the container: nothing to undo", &[]);
+        return Ok(());
+    }
+    let is_of_primary = |error: &&SettingsError| OF_PRIMARY.iter().any(|key| error.setting.starts_with(key));
+    if let Some(error) = call.unreadable.iter().find(is_of_primary) {
+        // With the default for it another network would be undone.
+        call.log.warn(
+            "nothing is recorded, and the primary is not known: nothing is undone",
+            &[("error", error)],
+        );
         return Ok(());
     }
     let found = match lookup::primary(&call.settings) {
