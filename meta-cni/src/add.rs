@@ -213,7 +213,7 @@ fn undo(call: &Call, record: &mut Record, site: &Site<'_>, failure: AttachFailur
     let failures = site.detach_all(&mut record.attachments);
     let kept = del::settle(dir, record, &failures);
     for failure in &failures {
-        call.log.warn("could not undo after a failed ADD", &[("error", &failure.error)]);
+        call.log.warn("could not undo after a failed ADD", &[("error", &failure.error.msg)]);
     }
     if let Err(error) = kept {
         // The record as intended is still there, and DEL completes it.

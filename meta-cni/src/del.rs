@@ -66,7 +66,7 @@ pub(crate) fn undo_record(
     let failures = site.detach_all(&mut record.attachments);
     settle(&call.settings.directory, &mut record, &failures)?;
     for failure in &failures {
-        call.log.warn("could not undo", &[("error", &failure.error), ("container", &container_id)]);
+        call.log.warn("could not undo", &[("error", &failure.error.msg), ("container", &container_id)]);
     }
     if let Some(error) = verdict(&record, &failures, call.settings.missing_plugin_grace) {
         return Err(error);
@@ -94,23 +94,22 @@ pub(crate) fn settle(dir: &NodeDirectory, record: &mut Record, failures: &[Undon
     record.write(dir).map_err(|error| store_error(&error))
 }
 
+/// For the record, which is kept: without details, which may hold what a plugin printed.
 fn text(failures: &[Undone]) -> String {
-    let all: Vec<_> = failures.iter().map(|failure| failure.error.to_string()).collect();
+    let all: Vec<_> = failures.iter().map(|failure| failure.error.msg.as_str()).collect();
     all.join("; ")
 }
 
 /// What the runtime is told. A plugin that is gone, or one that cannot undo what it has never done, must not
 /// hold a pod for ever: after the grace the pod is let go, and what is owed stays recorded.
 fn verdict(record: &Record, failures: &[Undone], grace: Duration) -> Option<CniError> {
-    let first = failures.first()?;
     let since = record.failure.as_ref().map_or(0, |failure| now_ms().saturating_sub(failure.since_ms));
     let over =
         Duration::from_millis(since) >= grace && record.failure.as_ref().is_some_and(|f| f.attempts > 1);
     if over && failures.iter().all(|failure| failure.can_wait) {
         return None;
     }
-    // The first failure's code: a runtime acts on one only.
-    Some(CniError { code: first.error.code, msg: text(failures), details: String::new() })
+    CniError::of_all(failures.iter().map(|failure| &failure.error))
 }
 
 #[cfg(test)]

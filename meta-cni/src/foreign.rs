@@ -42,7 +42,7 @@ pub(crate) fn undo(call: &Call, target: &Target, request: &Request) -> Result<()
             let error = error.to_cni_error();
             call.log.warn(
                 "nothing is recorded, and the primary cannot be found: nothing is undone",
-                &[("error", &error)],
+                &[("error", &error.msg)],
             );
             return Ok(());
         }

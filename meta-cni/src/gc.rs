@@ -34,9 +34,7 @@ pub(crate) fn gc(call: &Call, request: &Request) -> Result<(), CniError> {
         Ok(failed) => errors.extend(failed),
         Err(error) => errors.push(error),
     }
-    let Some(first) = errors.first() else { return Ok(()) };
-    let all: Vec<_> = errors.iter().map(ToString::to_string).collect();
-    Err(CniError { code: first.code, msg: all.join("; "), details: String::new() })
+    CniError::of_all(&errors).map_or(Ok(()), Err)
 }
 
 /// Undoes the records of containers that are not valid, beside ADDs and DELs of others; returns which.
