@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use cni::NetworkList;
 use cni::config::directory::{self, LoadError};
 use cni::error::chain_text;
+use cni::npwg::RESOURCE_NAME;
 use serde_json::{Map, Value};
+use store::network::RenderedNetwork;
 use store::settings::Settings;
 
 use crate::manifests::documents::{self, Form, Object};
@@ -131,12 +133,25 @@ fn check_object(origin: &str, object: Object, report: &mut Report<'_>) -> io::Re
     let hints = config.map(hints).unwrap_or_default();
     match report.manifests.add(origin, object) {
         Added::Network(network, None) => {
-            hints.iter().try_for_each(|hint| report.warning(origin, &network.to_string(), hint))
+            let place = network.to_string();
+            if let Some(text) = report.manifests.networks.get(&network).and_then(device) {
+                report.warning(origin, &place, &text)?;
+            }
+            hints.iter().try_for_each(|hint| report.warning(origin, &place, hint))
         }
         Added::Network(network, Some(reason)) => report.error(origin, &network.to_string(), &reason),
         Added::Wrong(Wrong { place, reason, .. }) => report.error(origin, &place, &reason),
         Added::Other => Ok(()),
     }
+}
+
+/// A network with a device renders, and meta-cni refuses to attach it.
+fn device(network: &RenderedNetwork) -> Option<String> {
+    let resource = network.resource_name.as_ref()?;
+    Some(format!(
+        "annotation {RESOURCE_NAME} names {resource:?}: this version of Braid gives pods no devices, and refuses pods \
+         that ask for the network; if it works without, take the annotation away"
+    ))
 }
 
 /// What is allowed in a configuration, and seldom meant.

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::ffi::OsStringExt;
 
 use serde_json::{Value, json};
-use store::network::Outcome;
+use store::network::{Outcome, RenderedNetwork};
 
 use crate::harness::{ANNOTATIONS, DEFAULT_NETWORK, NETWORKS, Node, Run};
 
@@ -330,6 +330,26 @@ fn the_default_network_annotation() {
     ] {
         refused(&node(), annotation, 7, text, |node| node.add("c1").annotation(DEFAULT_NETWORK, annotation));
     }
+}
+
+#[test]
+fn a_network_of_a_device_is_refused_while_pods_get_no_devices() {
+    let mut node = node();
+    for name in ["a", "net"] {
+        let network = format!("kube-system/{name}").parse().unwrap();
+        let mut rendered =
+            RenderedNetwork::read(&node.dir(), &"default/a".parse().unwrap()).unwrap().unwrap();
+        rendered.network = network;
+        rendered.resource_name = Some("vendor.com/vf".to_owned());
+        rendered.write(&node.dir()).unwrap();
+    }
+    let text = "kube-system/a cannot be used: its annotation k8s.v1.cni.cncf.io/resourceName names \"vendor.com/vf\"";
+    refused(&node, "selected", 7, text, |node| node.add("c1").networks("b,kube-system/a"));
+    refused(&node, "default network", 7, text, |node| {
+        node.add("c1").annotation(DEFAULT_NETWORK, "kube-system/a")
+    });
+    node.set(json!({"clusterNetwork": "net"}));
+    refused(&node, "primary", 7, "kube-system/net cannot be used", |node| node.add("c1"));
 }
 
 type Damage = fn(&Node);

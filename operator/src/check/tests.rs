@@ -209,3 +209,14 @@ fn files_that_cannot_be_checked_are_told_apart_from_wrong_ones() {
         "{err}"
     );
 }
+
+#[test]
+fn a_network_of_a_device_is_a_warning() {
+    let text = nad(r#"{"cniVersion":"1.0.0","type":"sriov"}"#)
+        .replace("{name: a}", "{name: a, annotations: {k8s.v1.cni.cncf.io/resourceName: vendor.com/vf}}");
+    let (verdict, lines, _) = told(&[("a.yaml", &text)]);
+    assert_eq!(verdict, Verdict::Fine);
+    let expected =
+        "a.yaml: default/a: warning: annotation k8s.v1.cni.cncf.io/resourceName names \"vendor.com/vf\"";
+    assert!(lines[0].starts_with(expected), "{lines:?}");
+}
