@@ -121,7 +121,11 @@ impl CniError {
 fn cut(mut text: String) -> String {
     const LONGEST: usize = 4 << 10;
     if text.len() > LONGEST {
-        text.truncate(text.floor_char_boundary(LONGEST - '…'.len_utf8()));
+        let mut end = LONGEST - '…'.len_utf8();
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
         text.push('…');
     }
     text
