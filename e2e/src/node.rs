@@ -52,6 +52,8 @@ pub struct Pod {
     pub ports: Vec<(u16, u16)>,
     /// The sandbox's id.
     pub container_id: String,
+    /// What the runtime calls its interface.
+    pub interface: String,
     /// Its network namespace.
     pub netns: Namespace,
 }
@@ -73,6 +75,7 @@ impl Pod {
             ports: Vec::new(),
             // As long as real ones, and of one test run only.
             container_id: format!("{:024x}{:016x}{number:024x}", 0xb7a1d, std::process::id()),
+            interface: "eth0".to_owned(),
             netns: Namespace::new(name)?,
         })
     }
@@ -297,7 +300,7 @@ impl Node {
                  K8S_POD_INFRA_CONTAINER_ID={id};K8S_POD_UID={uid}"
             );
             environment.push(("CNI_CONTAINERID", id.clone()));
-            environment.push(("CNI_IFNAME", "eth0".to_owned()));
+            environment.push(("CNI_IFNAME", pod.interface.clone()));
             environment.push(("CNI_NETNS", pod.netns.path().to_string_lossy().into_owned()));
             environment.push(("CNI_ARGS", args));
         }

@@ -1,24 +1,36 @@
 //! ADD: decide, record, attach, record, answer.
 
 use cni::env::Target;
+use cni::error::chain_text;
 use cni::exec::{self, ExecError};
 use cni::netns::NetnsId;
-use cni::{AddResult, CniError, Code, PluginConfig, SpecVersion};
+use cni::{AddResult, CniError, Code, SpecVersion};
 use store::lookup::LookupError;
-use store::record::{Phase, Record, RecordKey, now_ms};
+use store::record::{AttachmentRecord, Phase, Record, RecordKey, now_ms};
 use store::settings::ResultForm;
 
 use crate::attach::{AttachFailure, Site, name};
 use crate::call::{Call, store_error};
 use crate::plan::{Asked, Plan, Wanted, plan};
 use crate::pod::{Wishes, wishes};
-use crate::{del, hold, merge, networks, routes};
+use crate::{del, hold, merge, namespace, networks, routes, settled};
 
 /// Attaches a container to its networks and returns the merged result, which `version` can express.
 ///
 /// *Guarantees*: nothing runs before the plan is whole and recorded. After a failure everything that ran is
 /// undone in reverse; what could not be undone stays recorded for DEL.
 pub(crate) fn add(call: &Call, target: &Target, version: SpecVersion) -> Result<AddResult, CniError> {
+    let added = try_to_add(call, target, version);
+    let dir = &call.settings.directory;
+    let key = RecordKey { container_id: target.container_id.clone(), if_name: target.if_name.clone() };
+    if added.is_err() && matches!(Record::read(dir, &key), Ok(None)) {
+        // The DEL that follows has nothing to undo; above all no interface that was there before.
+        settled::note(dir, &key);
+    }
+    added
+}
+
+fn try_to_add(call: &Call, target: &Target, version: SpecVersion) -> Result<AddResult, CniError> {
     let netns_id = existing_namespace(target)?;
     let settings = &call.settings;
     networks::readiness(settings, settings.readiness_wait).map_err(|e| e.to_cni_error())?;
@@ -32,6 +44,7 @@ pub(crate) fn add(call: &Call, target: &Target, version: SpecVersion) -> Result<
     let _shared = hold::shared(call)?;
     let _lock = hold::container(call, &target.container_id)?;
     finish_earlier(call, target)?;
+    names_are_free(call, target, &plan)?;
     let mut record = Record {
         phase: Phase::Intended,
         container_id: target.container_id.clone(),
@@ -81,13 +94,21 @@ fn load(call: &Call, wishes: Wishes) -> Result<Vec<Wanted>, LookupError> {
 }
 
 /// A plugin that is not there is refused before anything runs: otherwise its part would stay recorded, to be
-/// undone by a plugin that never was.
+/// undone by a plugin that never was. So is an IPAM plugin that one of them is known to run.
 fn all_are_installed(call: &Call, plan: &Plan) -> Result<(), CniError> {
     for attachment in &plan.attachments {
-        let plugins = attachment.list.plugins.iter().map(PluginConfig::plugin);
-        if let Some(absent) = plugins.into_iter().find(|plugin| exec::find(plugin, &call.path).is_none()) {
-            let error = ExecError::NotFound { plugin: absent.clone(), path: call.path.clone() };
-            return Err(error.to_cni_error().of(name(attachment)));
+        for config in &attachment.list.plugins {
+            let all = std::iter::once(config.plugin().clone()).chain(config.ipam_plugin());
+            if let Some(plugin) = all.into_iter().find(|plugin| exec::find(plugin, &call.path).is_none()) {
+                let is_ipam = plugin != *config.plugin();
+                let error = ExecError::NotFound { plugin, path: call.path.clone() }.to_cni_error();
+                let error = if is_ipam {
+                    error.of(format_args!("ipam of plugin {}", config.plugin()))
+                } else {
+                    error
+                };
+                return Err(error.of(name(attachment)));
+            }
         }
     }
     Ok(())
@@ -109,7 +130,8 @@ fn finish_earlier(call: &Call, target: &Target) -> Result<(), CniError> {
         return Err(CniError::new(Code::INVALID_ENVIRONMENT, msg));
     }
     call.log.info("undoing what an earlier ADD left", &[]);
-    let undone = del::undo_record(call, earlier, target.netns.clone(), &call.exec);
+    let netns = del::namespace_given(&earlier, target.netns.as_deref());
+    let undone = del::undo_record(call, earlier, netns, &call.exec);
     undone.map_err(|error| error.of(UNDO_EARLIER))?;
     match Record::read(dir, &key).map_err(|error| store_error(&error))? {
         None => Ok(()),
@@ -119,6 +141,27 @@ fn finish_earlier(call: &Call, target: &Target) -> Result<(), CniError> {
             Err(CniError::new(Code::TRY_AGAIN_LATER, why).of(UNDO_EARLIER))
         }
     }
+}
+
+/// An interface that is in the pod already belongs to somebody else. A plugin would fail at making it, and
+/// undoing that would take it from its owner; so the plan is refused before anything is recorded or run.
+fn names_are_free(call: &Call, target: &Target, plan: &Plan) -> Result<(), CniError> {
+    let path = target.netns.clone().unwrap_or_default();
+    let names: Vec<_> = plan.attachments.iter().map(|attachment| attachment.if_name.as_str()).collect();
+    let taken = match namespace::taken(&path, &names) {
+        Ok(taken) => taken,
+        Err(error) => {
+            // Plugins have to enter it too, and say what they make of it.
+            call.log.debug("the pod's interfaces cannot be seen", &[("error", &chain_text(&error))]);
+            return Ok(());
+        }
+    };
+    let is_taken =
+        |attachment: &&AttachmentRecord| taken.iter().any(|name| attachment.if_name.as_str() == name);
+    let Some(attachment) = plan.attachments.iter().find(is_taken) else { return Ok(()) };
+    let msg = "the pod has an interface of that name already, which another network or the container itself \
+               made; ask for another name with \"interface\" in the pod's annotation, or leave the network out";
+    Err(CniError::new(Code::INVALID_CONFIG, msg).of(name(attachment)))
 }
 
 fn run(call: &Call, record: &mut Record, plan: Plan, version: SpecVersion) -> Result<AddResult, CniError> {
@@ -167,7 +210,7 @@ fn undo(call: &Call, record: &mut Record, site: &Site<'_>, failure: AttachFailur
     let failures = site.detach_all(&mut record.attachments);
     let kept = del::settle(dir, record, &failures);
     for failure in &failures {
-        call.log.warn("could not undo after a failed ADD", &[("error", &failure.error)]);
+        call.log.warn("could not undo after a failed ADD", &[("error", &failure.error.msg)]);
     }
     if let Err(error) = kept {
         // The record as intended is still there, and DEL completes it.

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use cni::chain::{self, Attachment, ChainError};
 use cni::env::Target;
-use cni::exec::Exec;
-use cni::{AddResult, CniError, ContainerId};
+use cni::exec::{self, Exec};
+use cni::{AddResult, CniError, ContainerId, PluginConfig};
 use store::record::AttachmentRecord;
 
 /// What all attachments of one container have in common.
@@ -122,7 +122,9 @@ impl Site<'_> {
                 continue;
             }
             failures.extend(errors.into_iter().map(|error| Undone {
-                gone: error.plugin_is_gone(),
+                can_wait: attachment.result.is_none()
+                    || error.plugin_is_gone()
+                    || self.ipam_is_gone(&attachment, &error),
                 error: error.to_cni_error().of(name(&attachment)),
             }));
             left.push(attachment);
@@ -130,6 +132,12 @@ impl Site<'_> {
         left.reverse();
         *attachments = left;
         failures
+    }
+
+    /// Whether a plugin failed that is known to run an IPAM plugin whose executable is not there.
+    fn ipam_is_gone(&self, attachment: &AttachmentRecord, failed: &ChainError) -> bool {
+        let configs = attachment.list.plugins.iter().filter(|config| *config.plugin() == failed.plugin);
+        configs.filter_map(PluginConfig::ipam_plugin).any(|ipam| exec::find(&ipam, &self.path).is_none())
     }
 
     /// Compares one attachment with its recorded result.
@@ -143,8 +151,9 @@ impl Site<'_> {
 pub(crate) struct Undone {
     /// Why.
     pub(crate) error: CniError,
-    /// Whether its executable is not there, so that nothing was attempted.
-    pub(crate) gone: bool,
+    /// Whether the pod need not be held for it for ever: the executable is not there, or that of its IPAM plugin,
+    /// so that it cannot succeed; or ADD never succeeded, and a plugin may fail at undoing what it has not done.
+    pub(crate) can_wait: bool,
 }
 
 /// What an attachment is called in errors.

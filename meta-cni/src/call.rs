@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 
 use cni::config::kind_of;
-use cni::env::Target;
+use cni::env::{Target, Verb};
 use cni::exec::ProcessExec;
 use cni::skel::Request;
 use cni::{CapabilityArgs, CniError, Code};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use store::StoreError;
 use store::record::now_ms;
-use store::settings::Settings;
+use store::settings::{Settings, SettingsError};
 
 use crate::attach::search_path;
 use crate::log::Log;
@@ -18,6 +18,8 @@ use crate::log::Log;
 /// Everything that a verb needs besides its target.
 pub(crate) struct Call {
     pub(crate) settings: Settings,
+    /// What DEL could not read of the settings.
+    pub(crate) unreadable: Vec<SettingsError>,
     /// `runtimeConfig`: what the runtime asks of plugins that declare it.
     pub(crate) runtime: CapabilityArgs,
     pub(crate) log: Log,
@@ -31,8 +33,13 @@ pub(crate) struct Call {
 impl Call {
     /// Reads the settings; the first thing that every verb does.
     pub(crate) fn read(verb: &str, target: Option<&Target>, request: &Request) -> Result<Self, CniError> {
-        let settings = Settings::parse(&request.config)
-            .map_err(|error| CniError::from_chain(Code::INVALID_CONFIG, &error))?;
+        let is_del = verb == Verb::Del.as_str();
+        let (settings, unreadable) = if is_del {
+            readable(&request.config)
+        } else {
+            Settings::parse(&request.config).map(|s| (s, Vec::new()))
+        }
+        .map_err(|error| CniError::from_chain(Code::INVALID_CONFIG, &error))?;
         let mut log = Log::new(settings.log.clone()).about("verb", &verb);
         if let Some(target) = target {
             log = log.about("container", &target.container_id);
@@ -43,12 +50,21 @@ impl Call {
         for setting in &settings.passed_over {
             log.info("a setting is passed over", &[("setting", &setting)]);
         }
+        for error in &unreadable {
+            log.warn("a setting cannot be read; DEL goes on with its default", &[("error", error)]);
+        }
         let exec = delegates_of(&settings);
         let dirs =
             std::iter::once(settings.bin_dir.as_path()).chain(request.path.iter().map(PathBuf::as_path));
         let path = search_path(dirs);
-        let runtime = runtime_config(request)?;
-        Ok(Self { runtime, settings, log, exec, path, begun_ms: now_ms() })
+        let runtime = match runtime_config(request) {
+            Err(error) if is_del => {
+                log.warn("DEL goes on without runtimeConfig", &[("error", &error)]);
+                CapabilityArgs::new()
+            }
+            other => other?,
+        };
+        Ok(Self { runtime, settings, unreadable, log, exec, path, begun_ms: now_ms() })
     }
 
     /// Where delegates of a record are looked for: where they were, then where they are now.
@@ -61,6 +77,26 @@ impl Call {
 pub(crate) fn delegates_of(settings: &Settings) -> ProcessExec {
     let notes = Some(settings.directory.running());
     ProcessExec { timeout: settings.delegate_timeout, notes, ..ProcessExec::default() }
+}
+
+/// The settings for DEL: those that cannot be read have their defaults, since one bad edit must not hold every
+/// pod that ends. But for the directories: elsewhere there is no record, and DEL would forget the pod.
+fn readable(config: &Map<String, Value>) -> Result<(Settings, Vec<SettingsError>), SettingsError> {
+    let mut config = config.clone();
+    let mut unreadable = Vec::new();
+    loop {
+        match Settings::parse(&config) {
+            Ok(settings) => return Ok((settings, unreadable)),
+            Err(error) => {
+                // An element is named with its place: `delegates[0]`, `logOptions.maxSize`.
+                let key = error.setting.split(['.', '[']).next().unwrap_or_default();
+                if ["runDir", "stateDir", "binDir"].contains(&key) || config.remove(key).is_none() {
+                    return Err(error);
+                }
+                unreadable.push(error);
+            }
+        }
+    }
 }
 
 fn runtime_config(request: &Request) -> Result<CapabilityArgs, CniError> {

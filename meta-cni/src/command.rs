@@ -12,6 +12,9 @@ use crate::call::{Call, delegates_of};
 use crate::log::Log;
 use crate::unfinished::{InUse, Taken, take_up_one};
 
+/// The type under which configurations name this plugin.
+const OURSELVES: &str = "meta-cni";
+
 const HELP: &str = "\
 Braid's CNI plugin. A container runtime calls it, with CNI_COMMAND in its environment.
 
@@ -77,6 +80,7 @@ fn call(options: &[&str]) -> Result<Call, String> {
     config.extend(given);
     let settings = Settings::parse(&config).map_err(|error| error.to_string())?;
     Ok(Call {
+        unreadable: Vec::new(),
         runtime: Map::new(),
         log: Log::new(settings.log.clone()).about("verb", &"gc by hand"),
         exec: delegates_of(&settings),
@@ -94,7 +98,9 @@ fn installed(file: Option<&str>) -> Result<Map<String, Value>, String> {
         Err(error) => return Err(format!("read {path}: {error}")),
     };
     let list = cni::NetworkList::parse(&text, None).map_err(|error| format!("read {path}: {error}"))?;
-    Ok(list.plugins.first().map(|plugin| plugin.object().clone()).unwrap_or_default())
+    let ours = list.plugins.iter().find(|plugin| plugin.plugin().as_str() == OURSELVES);
+    ours.map(|plugin| plugin.object().clone())
+        .ok_or_else(|| format!("{path} has no plugin of type {OURSELVES:?}: name the configuration that has"))
 }
 
 fn collect(call: &Call, out: &mut dyn Write) -> io::Result<u8> {

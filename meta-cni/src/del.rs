@@ -1,37 +1,54 @@
 //! DEL: undo what the record says, in reverse, whatever fails.
 //!
-//! The record alone says what there is to undo. What could not be undone stays recorded and is tried again: by
+//! The record alone says what there is to undo; a container without one may be the primary's ([`foreign`]). What could not be undone stays recorded and is tried again: by
 //! the runtime, and by later runs of any verb on this node.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cni::CniError;
 use cni::env::Target;
 use cni::exec::Exec;
+use cni::netns::NetnsId;
+use cni::skel::Request;
 use store::NodeDirectory;
 use store::record::{DelFailure, Phase, Record, RecordKey, now_ms};
 
 use crate::attach::{Site, Undone};
 use crate::call::{Call, store_error};
-use crate::hold;
+use crate::{foreign, hold, settled};
 
 /// Undoes a container's attachments.
 ///
 /// *Guarantees*: safe to repeat; needs neither the NetworkAttachmentDefinition nor the pod nor the namespace.
 /// Success means that everything was undone, or that what is left was attempted for the whole of
-/// `missingPluginGrace`, belongs to plugins that are gone, and stays recorded.
-pub(crate) fn del(call: &Call, target: &Target) -> Result<(), CniError> {
+/// `missingPluginGrace`, belongs to plugins that are gone or was never attached, and stays recorded.
+pub(crate) fn del(call: &Call, target: &Target, request: &Request) -> Result<(), CniError> {
     let dir = &call.settings.directory;
     let _shared = hold::shared(call)?;
     let lock = hold::container(call, &target.container_id)?;
     let key = RecordKey { container_id: target.container_id.clone(), if_name: target.if_name.clone() };
     match Record::read(dir, &key).map_err(|error| store_error(&error))? {
-        Some(record) => undo_record(call, record, target.netns.clone(), &call.exec)?,
-        None => call.log.info("nothing is recorded: nothing to undo", &[]),
+        Some(record) => {
+            let netns = namespace_given(&record, target.netns.as_deref());
+            undo_record(call, record, netns, &call.exec)?;
+        }
+        None => foreign::undo(call, target, request)?,
     }
     lock.remove();
     Ok(())
+}
+
+/// The namespace that the runtime names, unless its path leads to another one than that of ADD: the process id
+/// in `/proc/<pid>/ns/net` may be somebody else's by now, and plugins would take that one's interfaces away.
+/// One that is gone is passed on; plugins know what that means.
+pub(crate) fn namespace_given(record: &Record, given: Option<&Path>) -> Option<PathBuf> {
+    let path = given?;
+    let same = match NetnsId::of(path) {
+        Err(_) => true,
+        Ok(now) => record.boot_id == store::boot::boot_id() && record.netns_id.is_none_or(|then| then == now),
+    };
+    same.then(|| path.to_owned())
 }
 
 /// Undoes a record and settles it. The caller holds the container's lock.
@@ -47,7 +64,7 @@ pub(crate) fn undo_record(
     let failures = site.detach_all(&mut record.attachments);
     settle(&call.settings.directory, &mut record, &failures)?;
     for failure in &failures {
-        call.log.warn("could not undo", &[("error", &failure.error), ("container", &container_id)]);
+        call.log.warn("could not undo", &[("error", &failure.error.msg), ("container", &container_id)]);
     }
     if let Some(error) = verdict(&record, &failures, call.settings.missing_plugin_grace) {
         return Err(error);
@@ -59,7 +76,9 @@ pub(crate) fn undo_record(
 /// Writes what is left to be done, or removes the record when nothing is.
 pub(crate) fn settle(dir: &NodeDirectory, record: &mut Record, failures: &[Undone]) -> Result<(), CniError> {
     if failures.is_empty() {
-        return Record::remove(dir, &record.key()).map(drop).map_err(|error| store_error(&error));
+        Record::remove(dir, &record.key()).map_err(|error| store_error(&error))?;
+        settled::note(dir, &record.key());
+        return Ok(());
     }
     let now = now_ms();
     let earlier = record.failure.take();
@@ -73,23 +92,22 @@ pub(crate) fn settle(dir: &NodeDirectory, record: &mut Record, failures: &[Undon
     record.write(dir).map_err(|error| store_error(&error))
 }
 
+/// For the record, which is kept: without details, which may hold what a plugin printed.
 fn text(failures: &[Undone]) -> String {
-    let all: Vec<_> = failures.iter().map(|failure| failure.error.to_string()).collect();
+    let all: Vec<_> = failures.iter().map(|failure| failure.error.msg.as_str()).collect();
     all.join("; ")
 }
 
-/// What the runtime is told. A plugin that is gone must not hold a pod for ever: after the grace the pod is
-/// let go, and what is owed stays recorded.
+/// What the runtime is told. A plugin that is gone, or one that cannot undo what it has never done, must not
+/// hold a pod for ever: after the grace the pod is let go, and what is owed stays recorded.
 fn verdict(record: &Record, failures: &[Undone], grace: Duration) -> Option<CniError> {
-    let first = failures.first()?;
     let since = record.failure.as_ref().map_or(0, |failure| now_ms().saturating_sub(failure.since_ms));
     let over =
         Duration::from_millis(since) >= grace && record.failure.as_ref().is_some_and(|f| f.attempts > 1);
-    if over && failures.iter().all(|failure| failure.gone) {
+    if over && failures.iter().all(|failure| failure.can_wait) {
         return None;
     }
-    // The first failure's code: a runtime acts on one only.
-    Some(CniError { code: first.error.code, msg: text(failures), details: String::new() })
+    CniError::of_all(failures.iter().map(|failure| &failure.error))
 }
 
 #[cfg(test)]
@@ -98,8 +116,8 @@ mod tests {
 
     use super::*;
 
-    fn undone(gone: bool) -> Undone {
-        Undone { error: CniError::new(Code(if gone { 999 } else { 111 }), "no"), gone }
+    fn undone(can_wait: bool) -> Undone {
+        Undone { error: CniError::new(Code(if can_wait { 999 } else { 111 }), "no"), can_wait }
     }
 
     fn record(since_ms: u64, attempts: u32) -> Record {
@@ -122,7 +140,7 @@ mod tests {
     const GRACE: Duration = Duration::from_secs(60);
 
     #[test]
-    fn a_pod_is_let_go_when_only_plugins_that_are_gone_are_left_for_the_whole_grace() {
+    fn a_pod_is_let_go_when_only_what_can_wait_is_left_for_the_whole_grace() {
         let (now, long_ago) = (now_ms(), now_ms() - 61_000);
         for (since, attempts, failures, let_go) in [
             (now, 1, vec![], true),

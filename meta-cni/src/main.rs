@@ -10,15 +10,18 @@ mod call;
 mod check;
 mod command;
 mod del;
+mod foreign;
 mod gc;
 mod hold;
 mod log;
 mod merge;
+mod namespace;
 mod networks;
 mod plan;
 mod plugin;
 mod pod;
 mod routes;
+mod settled;
 mod status;
 mod unfinished;
 

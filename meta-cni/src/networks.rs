@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use cni::npwg::Selection;
+use cni::npwg::{RESOURCE_NAME, Selection};
 use store::lookup::{self, Found, LookupError};
+use store::network::RenderedNetwork;
 use store::settings::{NetworkReference, Settings};
 use store::watch;
 
@@ -38,6 +39,7 @@ pub(crate) fn selected(settings: &Settings, selection: Selection) -> Result<Want
     let dir = &settings.directory;
     let paths = [dir.network(network), dir.node(), settings.conf_dir.join("any")];
     let found = await_it(&paths, settings.network_wait, || lookup::rendered(settings, network))?;
+    refuse_device(settings, &found)?;
     Ok(Wanted { selection: Some(selection), ..wanted(found) })
 }
 
@@ -49,14 +51,33 @@ pub(crate) fn configured(
 ) -> Result<Wanted, LookupError> {
     let paths = lookup::places(settings, reference);
     let look = || lookup::configured(settings, setting, reference);
-    await_it(&paths, settings.readiness_wait, look).map(wanted)
+    let found = await_it(&paths, settings.readiness_wait, look)?;
+    refuse_device(settings, &found)?;
+    Ok(wanted(found))
 }
 
 /// The primary, and the other static delegates that come right after it.
 pub(crate) fn primary(settings: &Settings) -> Result<Vec<Wanted>, LookupError> {
     let paths = lookup::places_of_primary(settings);
     let found = await_it(&paths, settings.readiness_wait, || lookup::primary(settings))?;
+    found.iter().try_for_each(|found| refuse_device(settings, found))?;
     Ok(found.into_iter().map(wanted).collect())
+}
+
+/// A network whose device the pod would not get must not be attached as if it had it: its plugin would take some
+/// other device, or none.
+fn refuse_device(settings: &Settings, found: &Found) -> Result<(), LookupError> {
+    let Some(network) = &found.network else { return Ok(()) };
+    let rendered = RenderedNetwork::read(&settings.directory, network)
+        .map_err(|source| LookupError::Store { network: network.clone(), source })?;
+    let Some((resource, origin)) = rendered.and_then(|r| Some((r.resource_name?, r.origin))) else {
+        return Ok(());
+    };
+    let reason = format!(
+        "its annotation {RESOURCE_NAME} names {resource:?}, and this version of Braid cannot tell plugins which device \
+         of it the pod has; if the network works without, take the annotation away"
+    );
+    Err(LookupError::Refused { network: network.clone(), reason, origin })
 }
 
 /// Waits for the file that says that the primary is ready.

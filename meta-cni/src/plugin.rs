@@ -46,10 +46,11 @@ impl MetaCni {
     }
 }
 
-/// A failure is told to the runtime; the log has it too, for whoever looks there first.
+/// A failure is told to the runtime; the log has it too, for whoever looks there first. Not its details: they may
+/// hold what a plugin printed, and nobody knows what that is.
 fn logged<T>(call: &Call, outcome: Result<T, CniError>) -> Result<T, CniError> {
     if let Err(error) = &outcome {
-        call.log.error("failed", &[("code", &error.code), ("error", error)]);
+        call.log.error("failed", &[("code", &error.code), ("error", &error.msg)]);
     }
     outcome
 }
@@ -70,7 +71,7 @@ impl Plugin for MetaCni {
 
     fn del(&self, target: &Target, request: &Request) -> Result<(), CniError> {
         let call = self.call("DEL", Some(target), request)?;
-        logged(call, del::del(call, target))
+        logged(call, del::del(call, target, request))
     }
 
     fn check(&self, target: &Target, request: &Request) -> Result<(), CniError> {

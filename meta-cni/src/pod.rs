@@ -50,7 +50,7 @@ pub(crate) enum PodError {
     Selection { pod: String, annotation: &'static str, source: SelectionError },
     #[error("pod {pod}: annotation {annotation}")]
     Isolation { pod: String, annotation: &'static str, source: IsolationError },
-    #[error("wait for the facts about a pod")]
+    #[error("wait for the facts about a pod{}", store::watch::advice(.0))]
     Wait(#[from] std::io::Error),
 }
 
@@ -63,7 +63,7 @@ impl PodError {
             Self::Facts { source, .. } => source.code(),
             Self::Selection { source, .. } => source.code(),
             Self::Isolation { source, .. } => source.code(),
-            Self::Wait(_) => Code::IO_FAILURE,
+            Self::Wait(error) => store::watch::code(error),
         };
         CniError::from_chain(code, self)
     }
@@ -188,4 +188,18 @@ fn networks(
         annotation: npwg::NETWORKS,
         source,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_has_run_out_of_inotify_is_told_so_and_tried_again() {
+        for (errno, code) in [(rustix::io::Errno::MFILE, 11), (rustix::io::Errno::ACCESS, 5)] {
+            let error = PodError::from(std::io::Error::from(errno)).to_cni_error();
+            assert_eq!(error.code.0, code, "{error}");
+            assert_eq!(error.msg.contains("fs.inotify.max_user_instances"), code == 11, "{error}");
+        }
+    }
 }

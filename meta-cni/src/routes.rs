@@ -13,6 +13,7 @@ use cni::result::{Family, Route};
 use cni::{AddResult, CniError, Code};
 use store::record::AttachmentRecord;
 
+use crate::namespace::NamespaceError;
 use crate::plan::{DefaultRoutes, Owner};
 
 /// What has to be done for one family.
@@ -30,8 +31,8 @@ pub(crate) struct Change {
 pub(crate) enum RouteError {
     #[error("the pod asks for default routes, but the runtime gave no network namespace")]
     NoNamespace,
-    #[error("enter network namespace {path}")]
-    Enter { path: std::path::PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Namespace(#[from] NamespaceError),
     #[error("find interface {name} in the pod")]
     Interface { name: String, source: std::io::Error },
     #[error("read the pod's {family} routes")]
@@ -42,8 +43,6 @@ pub(crate) enum RouteError {
     Set { family: Family, target: String, source: std::io::Error },
     #[error("take the {family} default route away from another network's interface")]
     Remove { family: Family, source: std::io::Error },
-    #[error("start a thread for the pod's namespace")]
-    Thread(#[source] std::io::Error),
 }
 
 impl RouteError {
@@ -51,7 +50,7 @@ impl RouteError {
         let code = match self {
             // The gateway is the pod's own wish.
             Self::Set { .. } => Code::INVALID_CONFIG,
-            Self::NoNamespace | Self::Enter { .. } => Code::INVALID_NETNS,
+            Self::NoNamespace | Self::Namespace(NamespaceError::Enter { .. }) => Code::INVALID_NETNS,
             _ => Code::INTERNAL,
         };
         CniError::from_chain(code, self)

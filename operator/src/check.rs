@@ -154,7 +154,8 @@ fn check_object(origin: &str, object: Object, report: &mut Report<'_>) -> io::Re
     let hints = config.map(hints).unwrap_or_default();
     match report.manifests.add(origin, object) {
         Added::Network(network, None) => {
-            hints.iter().try_for_each(|hint| report.warning(origin, &network.to_string(), hint))
+            let place = network.to_string();
+            hints.iter().try_for_each(|hint| report.warning(origin, &place, hint))
         }
         Added::Network(network, Some(reason)) => report.error(origin, &network.to_string(), &reason),
         Added::Wrong(Wrong { place, reason, .. }) => report.error(origin, &place, &reason),

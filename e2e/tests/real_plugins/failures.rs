@@ -1,12 +1,16 @@
 //! What goes wrong on the way: nothing is left, and the reason is told.
 
+use cni::chain::{self, Attachment};
+use cni::env::Target;
+use cni::exec::ProcessExec;
+use cni::{CniArgs, ContainerId, IfName, NetworkList};
 use e2e::netns::Namespace;
 use e2e::node::{Node, Pod};
 use serde_json::{Value, json};
 
 use super::{
     addresses, assert_nothing_is_left, assert_nothing_is_left_after_del, assert_reachable, bridge, list,
-    node, possible,
+    node, possible, primary,
 };
 
 /// A network whose ADD fails.
@@ -61,7 +65,7 @@ fn a_plugin_that_cannot_undo_holds_up_nobody_else_and_is_done_with_once_the_name
     if !possible(&[]) {
         return;
     }
-    let node = with_networks();
+    let mut node = with_networks();
     let device = list(&[json!({ "type": "host-device", "device": "no-such-device" })]);
     node.define(&[("default/device", &device)]).unwrap();
     let mut pod = Pod::new("one", "storage,device,fabric").unwrap().with_port(8080, 80);
@@ -73,6 +77,10 @@ fn a_plugin_that_cannot_undo_holds_up_nobody_else_and_is_done_with_once_the_name
     assert_eq!(node.reservations().unwrap(), []);
     let record = node.record(&pod).unwrap().unwrap();
     assert_eq!(record.attachments.len(), 1, "only the device is still to be undone");
+    // Runtimes keep the namespace until DEL succeeds; so it does when the grace is over.
+    node.set("missingPluginGrace", "0s");
+    node.del(&pod).unwrap();
+    assert!(node.record(&pod).unwrap().is_some(), "it stays recorded");
     drop(std::mem::replace(&mut pod.netns, Namespace::new("later").unwrap()));
     let printed = node.gc_by_hand().unwrap();
     assert!(printed.contains("1 undone, 0 left"), "{printed}");
@@ -88,10 +96,34 @@ fn an_interface_that_is_there_already_is_not_taken_from_its_owner() {
     let pod = Pod::new("one", "storage@mine").unwrap();
     pod.netns.ip("link add mine type bridge").unwrap();
     let refusal = node.add(&pod).unwrap_err();
+    assert_eq!(refusal.code, 7, "{refusal}");
     assert!(refusal.msg.contains("network default/storage, interface mine"), "{refusal}");
-    assert_eq!(node.reservations().unwrap(), []);
+    assert!(!node.host.netns.links().unwrap().contains("pods0"), "nothing has run");
+    assert!(node.record(&pod).unwrap().is_none());
     node.del(&pod).unwrap();
     assert_eq!(node.leftovers().unwrap(), [""; 0]);
+    assert!(pod.netns.links().unwrap().contains("mine"), "{:?}", pod.netns.links());
+}
+
+#[test]
+fn a_second_run_for_a_container_does_not_take_the_interfaces_of_the_first() {
+    if !possible(&[]) {
+        return;
+    }
+    // podman calls once for each network of a container, with an interface of its own; both runs plan net1.
+    let mut node = with_networks();
+    node.set("defaultNetworks", json!(["primary"]));
+    let mut pod = Pod::new("one", "").unwrap();
+    node.add(&pod).unwrap();
+    let before = pod.netns.ip("-oneline address show").unwrap();
+    pod.interface = "eth1".to_owned();
+    let refusal = node.add(&pod).unwrap_err();
+    assert_eq!(refusal.code, 7, "{refusal}");
+    assert!(refusal.msg.contains("interface net1: the pod has an interface of that name"), "{refusal}");
+    assert_eq!(pod.netns.ip("-oneline address show").unwrap(), before);
+    pod.interface = "eth0".to_owned();
+    node.check(&pod).unwrap();
+    assert_nothing_is_left_after_del(&node, &[&pod]);
 }
 
 #[test]
@@ -174,4 +206,26 @@ fn gc_removes_what_belongs_to_no_container_and_nothing_else() {
     );
     node.check(&pods[0]).unwrap();
     assert_nothing_is_left_after_del(&node, &[&pods[0], &pods[1], &pods[2]]);
+}
+
+#[test]
+fn a_pod_that_its_primary_attached_before_braid_is_detached_through_meta_cni() {
+    if !possible(&[]) {
+        return;
+    }
+    let node = node();
+    let pod = Pod::new("old", "").unwrap().with_port(8080, 80);
+    let list = NetworkList::from_json(primary(&node), None).unwrap();
+    let target = Target {
+        container_id: ContainerId::parse(pod.container_id.clone()).unwrap(),
+        netns: Some(pod.netns.path()),
+        if_name: IfName::parse("eth0").unwrap(),
+        args: CniArgs::default(),
+    };
+    let ports = json!({ "portMappings": [{ "hostPort": 8080, "containerPort": 80, "protocol": "tcp" }] });
+    let at = Attachment { target: &target, path: &node.path, capabilities: ports.as_object().unwrap() };
+    let attach = || chain::add(&ProcessExec::default(), &list, &at, None);
+    node.host.netns.within(attach).unwrap().unwrap();
+    assert_eq!(node.reservations().unwrap().len(), 2, "one of each family");
+    assert_nothing_is_left_after_del(&node, &[&pod]);
 }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use cni::npwg::network_status;
 use cni::result::Family;
 use e2e::node::{Node, Pod};
 use serde_json::{Value, json};
@@ -42,6 +43,20 @@ fn told(result: &Value) -> Vec<String> {
     defaults.map(|r| r["gw"].as_str().unwrap_or_default().to_owned()).collect()
 }
 
+/// The gateways in the pod's network-status, of each interface.
+fn gateways(node: &Node, pod: &Pod) -> Vec<String> {
+    let record = node.record(pod).unwrap().unwrap();
+    let all = record.attachments.iter().enumerate().flat_map(|(index, attachment)| {
+        let result = attachment.result.as_ref().unwrap();
+        let (name, if_name) = (&attachment.network, &attachment.if_name);
+        network_status::statuses(name, result, if_name, record.netns.as_deref(), index == 0)
+    });
+    all.flat_map(|status| {
+        status.gateway.into_iter().map(move |gateway| format!("{} {gateway}", status.interface))
+    })
+    .collect()
+}
+
 /// Far addresses answer, and the way there is through `interface`.
 fn assert_far_through(pod: &Pod, interface: [&str; 2]) {
     for (address, interface) in FAR.into_iter().zip(interface) {
@@ -75,6 +90,7 @@ fn an_owner_of_one_family_leaves_the_other_to_the_primary() {
     assert_eq!(defaults(&pod, Family::Ipv4), ["net1 10.7.0.1"]);
     assert_eq!(defaults(&pod, Family::Ipv6), ["eth0 fd00:244::1"]);
     assert_eq!(told(&result), ["fd00:244::1", "10.7.0.1"]);
+    assert_eq!(gateways(&node, &pod), ["eth0 fd00:244::1", "net1 10.7.0.1"]);
     assert_far_through(&pod, ["net1", "eth0"]);
     let record = node.record(&pod).unwrap().unwrap();
     assert_eq!(record.attachments[1].default_route, [Family::Ipv4]);
@@ -121,6 +137,7 @@ fn an_empty_list_keeps_the_networks_own_default_routes_and_the_others_lose_their
     assert_eq!(defaults(&pod, Family::Ipv4), ["net1 10.8.0.1"]);
     assert_eq!(defaults(&pod, Family::Ipv6), ["net1 fd00:8::1"]);
     assert_eq!(told(&result), ["10.8.0.1", "fd00:8::1"]);
+    assert_eq!(gateways(&node, &pod), ["net1 10.8.0.1", "net1 fd00:8::1"]);
     assert_far_through(&pod, ["net1", "net1"]);
     assert_nothing_is_left_after_del(&node, &[&pod]);
 }

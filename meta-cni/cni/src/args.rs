@@ -32,6 +32,13 @@ impl CniArgs {
         Ok(args)
     }
 
+    /// As [`CniArgs::parse`], but parts that are no pairs are passed over.
+    pub fn parse_readable(text: &str) -> Self {
+        let is_pair = |part: &&str| part.split_once('=').is_some_and(|(key, _)| !key.is_empty());
+        let readable: Vec<_> = text.split(';').filter(is_pair).collect();
+        Self::parse(&readable.join(";")).unwrap_or_default()
+    }
+
     /// The value of a key.
     pub fn get(&self, key: &str) -> Option<&str> {
         self.0.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
@@ -91,5 +98,6 @@ mod tests {
         for bad in ["A", "=1", "A=1;B"] {
             assert!(CniArgs::parse(bad).is_err(), "{bad}");
         }
+        assert_eq!(CniArgs::parse_readable("A;=1;B=2;;C=").to_string(), "B=2;C=");
     }
 }

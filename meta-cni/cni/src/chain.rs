@@ -74,14 +74,36 @@ impl ChainError {
         matches!(&*self.source, Cause::Exec(error) if error.plugin_is_gone())
     }
 
-    /// As a CNI error; a plugin's own code stays what it is.
+    /// As a CNI error; a plugin's own code stays what it is. What a plugin printed that is no error of CNI is in the
+    /// details: it may hold anything, secrets too, and whoever writes logs leaves details out.
     pub fn to_cni_error(&self) -> CniError {
         let error = match &*self.source {
-            Cause::Exec(error) => error.to_cni_error(),
-            Cause::NotJson { .. } => CniError::from_chain(Code::DECODING_FAILURE, &*self.source),
+            Cause::Exec(error) => without_excerpts(error),
+            Cause::NotJson { source, printed } => {
+                let msg = format!("it succeeded but printed no JSON ({source})");
+                CniError::new(Code::DECODING_FAILURE, msg).with_details(format!("on stdout: {printed:?}"))
+            }
             Cause::Result(error) => CniError::from_chain(Code::DECODING_FAILURE, error),
         };
         error.of(format_args!("plugin {}", self.plugin))
+    }
+}
+
+/// The error of a run, whose excerpts of stdout and stderr are in the details.
+fn without_excerpts(error: &ExecError) -> CniError {
+    let told =
+        |stderr: &str| if stderr.is_empty() { String::new() } else { format!("on stderr: {stderr:?}") };
+    match error {
+        ExecError::Silent { path, how, stdout, stderr } => {
+            let msg = format!("{} {how} without a CNI error", path.display());
+            let all = [format!("on stdout: {stdout:?}"), told(stderr)].join("; ");
+            CniError::new(Code::INTERNAL, msg).with_details(all.trim_end_matches("; "))
+        }
+        ExecError::Timeout { path, after, stderr } => {
+            let msg = format!("{} did not end within {after:?} and was killed", path.display());
+            CniError::new(Code::INTERNAL, msg).with_details(told(stderr))
+        }
+        other => other.to_cni_error(),
     }
 }
 

@@ -15,6 +15,10 @@ use crate::version::{SpecVersion, UnknownVersion};
 /// Values for capabilities, by capability name: what a runtime or a pod asks of the plugins that declare it.
 pub type CapabilityArgs = Map<String, Value>;
 
+/// Plugins that hand `ipam` to an IPAM plugin. Others may have something of their own under that name.
+pub const WITH_IPAM: &[&str] =
+    &["bridge", "dummy", "host-device", "ipvlan", "macvlan", "ptp", "sriov", "tap", "vlan"];
+
 /// A network: its name, version and plugins.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Value", into = "Value")]
@@ -309,6 +313,12 @@ impl PluginConfig {
     /// The type of its IPAM plugin.
     pub fn ipam_type(&self) -> Option<&str> {
         self.object.get("ipam")?.get("type")?.as_str().filter(|text| !text.is_empty())
+    }
+
+    /// The IPAM plugin that the plugin is known to run.
+    pub fn ipam_plugin(&self) -> Option<PluginType> {
+        let runs_it = WITH_IPAM.contains(&self.plugin.as_str());
+        PluginType::parse(self.ipam_type().filter(|_| runs_it)?).ok()
     }
 
     /// Whether the plugin declares `capability`.

@@ -107,13 +107,20 @@ impl Environment {
                 container_id: ContainerId::parse(id).map_err(|e| invalid(format!("CNI_CONTAINERID: {e}")))?,
                 netns: get("CNI_NETNS").map(PathBuf::from),
                 if_name: IfName::parse(name).map_err(|e| invalid(format!("CNI_IFNAME: {e}")))?,
-                args: CniArgs::parse(&get("CNI_ARGS").unwrap_or_default())
-                    .map_err(|e| invalid(e.to_string()))?,
+                args: arguments(verb, &get("CNI_ARGS").unwrap_or_default())?,
             }),
             _ => None,
         };
         Ok(Self { verb, target, path })
     }
+}
+
+/// CNI_ARGS. What cannot be read of them must not keep DEL from undoing what was done.
+fn arguments(verb: Verb, text: &str) -> Result<CniArgs, CniError> {
+    if verb == Verb::Del {
+        return Ok(CniArgs::parse_readable(text));
+    }
+    CniArgs::parse(text).map_err(|error| CniError::new(Code::INVALID_ENVIRONMENT, error.to_string()))
 }
 
 #[cfg(test)]

@@ -67,6 +67,17 @@ impl CniError {
         Self::new(code, chain_text(error))
     }
 
+    /// Several errors as one: the first one's code, since a caller acts on one only, and everybody's words. `None`
+    /// of none.
+    pub fn of_all<'a>(errors: impl IntoIterator<Item = &'a Self>) -> Option<Self> {
+        let errors: Vec<_> = errors.into_iter().collect();
+        let code = errors.first()?.code;
+        let msgs: Vec<_> = errors.iter().map(|error| error.msg.as_str()).collect();
+        let details = errors.iter().map(|error| error.details.as_str()).filter(|text| !text.is_empty());
+        let details: Vec<_> = details.collect();
+        Some(Self { code, msg: msgs.join("; "), details: details.join("; ") })
+    }
+
     /// The same error with a longer tale.
     #[must_use]
     pub fn with_details(mut self, details: impl Into<String>) -> Self {
@@ -81,7 +92,7 @@ impl CniError {
         self
     }
 
-    /// Reads what a failing plugin printed. `None` if it is not a CNI error.
+    /// Reads what a failing plugin printed. `None` if it is not a CNI error. Texts longer than 4 KiB are cut.
     ///
     /// Code 0 and a missing code become 999: a failure must not carry a code that reads as success.
     pub fn parse(output: &[u8]) -> Option<Self> {
@@ -100,10 +111,24 @@ impl CniError {
         let code = wire.code.and_then(|code| u32::try_from(code).ok()).filter(|&code| code != 0);
         Some(Self {
             code: code.map_or(Code::INTERNAL, Code),
-            msg: if wire.msg.is_empty() { "the plugin gave no message".to_owned() } else { wire.msg },
-            details: wire.details,
+            msg: if wire.msg.is_empty() { "the plugin gave no message".to_owned() } else { cut(wire.msg) },
+            details: cut(wire.details),
         })
     }
+}
+
+/// A plugin's words, cut to what fits into logs, records and events.
+fn cut(mut text: String) -> String {
+    const LONGEST: usize = 4 << 10;
+    if text.len() > LONGEST {
+        let mut end = LONGEST - '…'.len_utf8();
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }
 
 /// `error` and its sources in one line, each said once.
@@ -134,6 +159,15 @@ mod tests {
         assert_eq!(CniError::parse(br#"{"code":0,"msg":"x"}"#).unwrap().code, Code::INTERNAL);
         assert_eq!(CniError::parse(br#"{"msg":"x"}"#).unwrap().code, Code::INTERNAL);
         assert_eq!(CniError::parse(br#"{"code":4294967296,"msg":"x"}"#).unwrap().code, Code::INTERNAL);
+    }
+
+    #[test]
+    fn a_plugins_words_are_cut_between_characters() {
+        let output = serde_json::json!({"code": 100, "msg": "ä".repeat(9000), "details": "y".repeat(9000)});
+        let error = CniError::parse(output.to_string().as_bytes()).unwrap();
+        for text in [&error.msg, &error.details] {
+            assert!(text.ends_with('…') && (4000..=4096).contains(&text.len()), "{}", text.len());
+        }
     }
 
     #[test]

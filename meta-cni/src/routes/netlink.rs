@@ -1,12 +1,10 @@
-//! The pod's routing table, over netlink, in a thread of its own.
+//! The pod's routing table, over netlink.
 //!
-//! A thread that enters a namespace cannot be trusted to come back when something fails half-way; this one
-//! ends instead. Order matters: the new route replaces one of the same metric in one step, so that the pod is
+//! Order matters: the new route replaces one of the same metric in one step, so that the pod is
 //! never without, and the others are taken away after it.
 
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::AsFd;
 use std::path::Path;
 
 use cni::result::Family;
@@ -19,27 +17,13 @@ use netlink_packet_route::route::{
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::{Change, RouteError};
+use crate::namespace;
 
 /// Applies changes in the namespace; `interfaces` are the names per attachment, its own first.
 pub(super) fn apply(netns: &Path, changes: &[Change], interfaces: &[Vec<String>]) -> Result<(), RouteError> {
-    std::thread::scope(|scope| {
-        let worker = std::thread::Builder::new().name("routes".to_owned());
-        let work = || {
-            enter(netns).map_err(|source| RouteError::Enter { path: netns.to_owned(), source })?;
-            in_namespace(changes, interfaces)
-        };
-        let handle = worker.spawn_scoped(scope, work).map_err(RouteError::Thread)?;
-        // A panic of the thread goes on here, to be reported as any other.
-        handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
-}
-
-fn enter(netns: &Path) -> io::Result<()> {
-    let file = std::fs::File::open(netns)?;
-    Ok(move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?)
+    namespace::within(netns, || in_namespace(changes, interfaces))?
 }
 
 fn in_namespace(changes: &[Change], interfaces: &[Vec<String>]) -> Result<(), RouteError> {
@@ -47,24 +31,23 @@ fn in_namespace(changes: &[Change], interfaces: &[Vec<String>]) -> Result<(), Ro
         let family = changes.first().map_or(Family::Ipv4, |change| change.family);
         RouteError::Read { family, source }
     })?;
-    let mut undo = Vec::new();
+    let mut before = Vec::new();
+    for Change { family, .. } in changes {
+        let family = *family;
+        let routes = kernel.default_routes(family).map_err(|source| RouteError::Read { family, source })?;
+        before.push((family, routes));
+    }
     for change in changes {
-        let done = kernel.change(change, interfaces, &mut undo);
+        let done = kernel.change(change, interfaces);
         if done.is_err() {
-            for step in undo.into_iter().rev() {
+            for (family, routes) in &before {
                 // The first error is told; the attachments are undone next in any case.
-                let _ = kernel.revert(step);
+                let _ = kernel.restore(*family, routes);
             }
             return done;
         }
     }
     Ok(())
-}
-
-/// How to take one step back.
-enum Step {
-    Added(RouteMessage),
-    Removed(RouteMessage),
 }
 
 struct Kernel {
@@ -80,12 +63,7 @@ impl Kernel {
         Ok(Self { socket, sequence: 0 })
     }
 
-    fn change(
-        &mut self,
-        change: &Change,
-        interfaces: &[Vec<String>],
-        undo: &mut Vec<Step>,
-    ) -> Result<(), RouteError> {
+    fn change(&mut self, change: &Change, interfaces: &[Vec<String>]) -> Result<(), RouteError> {
         let family = change.family;
         let own = interfaces.get(change.owner).and_then(|names| names.first()).cloned().unwrap_or_default();
         let owner = Self::index(&own)?;
@@ -96,42 +74,35 @@ impl Kernel {
                 losers.extend(Self::index(name));
             }
         }
-        let before = self.default_routes(family).map_err(|source| RouteError::Read { family, source })?;
-        let wanted = route(family, owner, change.gateway);
-        if !before
-            .iter()
-            .any(|present| outgoing(present) == Some(owner) && gateway(present) == change.gateway)
-        {
-            let replaced = before.iter().find(|present| priority(present) == 0 && present.header.tos == 0);
+        let read = |source| RouteError::Read { family, source };
+        let is_wanted =
+            |present: &RouteMessage| outgoing(present) == Some(owner) && gateway(present) == change.gateway;
+        if !self.default_routes(family).map_err(read)?.iter().any(is_wanted) {
             let target = target(change.gateway, &own);
-            self.put(wanted.clone(), NLM_F_REPLACE).map_err(|source| RouteError::Set {
-                family,
-                target,
-                source,
-            })?;
-            undo.push(Step::Added(wanted));
-            undo.extend(replaced.filter(|_| family == Family::Ipv4).cloned().map(Step::Removed));
+            self.put(route(family, owner, change.gateway), NLM_F_REPLACE)
+                .map_err(|source| RouteError::Set { family, target, source })?;
         }
-        let after = self.default_routes(family).map_err(|source| RouteError::Read { family, source })?;
+        let after = self.default_routes(family).map_err(read)?;
         for present in after.into_iter().filter(|r| outgoing(r).is_some_and(|i| losers.contains(&i))) {
-            self.remove(present.clone()).map_err(|source| RouteError::Remove { family, source })?;
-            undo.push(Step::Removed(present));
+            self.remove(present).map_err(|source| RouteError::Remove { family, source })?;
         }
         Ok(())
     }
 
-    fn revert(&mut self, step: Step) -> io::Result<()> {
-        match step {
-            Step::Added(route) => self.remove(route),
-            Step::Removed(route) => self.put(route, 0),
-        }
+    /// Makes the default routes of a family what they were, as far as it can be done. What replaced a route, and
+    /// which one, differs between the families; so what is there is compared with what was.
+    fn restore(&mut self, family: Family, before: &[RouteMessage]) -> io::Result<()> {
+        let present = self.default_routes(family)?;
+        let added = present.iter().filter(|route| !before.iter().any(|old| is_same(old, route)));
+        let lost = before.iter().filter(|route| !present.iter().any(|now| is_same(now, route)));
+        let (added, lost): (Vec<_>, Vec<_>) = (added.cloned().collect(), lost.cloned().collect());
+        let removed: Vec<_> = added.into_iter().map(|route| self.remove(route)).collect();
+        let put: Vec<_> = lost.into_iter().map(|route| self.put(route, 0)).collect();
+        removed.into_iter().chain(put).collect()
     }
 
     fn index(name: &str) -> Result<u32, RouteError> {
-        let socket = std::os::unix::net::UnixDatagram::unbound()
-            .map_err(|source| RouteError::Interface { name: name.to_owned(), source })?;
-        rustix::net::netdevice::name_to_index(&socket, name)
-            .map_err(|error| RouteError::Interface { name: name.to_owned(), source: error.into() })
+        namespace::index(name).map_err(|source| RouteError::Interface { name: name.to_owned(), source })
     }
 
     /// Default routes of the main table.
@@ -247,6 +218,16 @@ fn outgoing(route: &RouteMessage) -> Option<u32> {
     route.attributes.iter().find_map(|a| if let RouteAttribute::Oif(index) = a { Some(*index) } else { None })
 }
 
+/// Whether two routes of one destination lead the same way.
+fn is_same(one: &RouteMessage, other: &RouteMessage) -> bool {
+    let way = |route: &RouteMessage| {
+        let several = |a: &&RouteAttribute| matches!(a, RouteAttribute::MultiPath(_));
+        let several = route.attributes.iter().find(several).cloned();
+        (route.header.tos, priority(route), outgoing(route), gateway(route), several)
+    };
+    way(one) == way(other)
+}
+
 fn priority(route: &RouteMessage) -> u32 {
     let mut attributes = route.attributes.iter();
     attributes.find_map(|a| if let RouteAttribute::Priority(p) = a { Some(*p) } else { None }).unwrap_or(0)
@@ -265,4 +246,77 @@ fn gateway(route: &RouteMessage) -> Option<IpAddr> {
         RouteAttribute::Gateway(RouteAddress::Inet6(address)) => Some(IpAddr::V6(*address)),
         _ => None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// A namespace of the test's own, with `eth0` and `net1`; none where tests may make none.
+    struct Namespace(String);
+
+    impl Namespace {
+        fn new() -> Option<Self> {
+            let name = format!("braid-routes-{}", std::process::id());
+            let made = Command::new("ip").args(["netns", "add", &name]).output();
+            if !made.is_ok_and(|made| made.status.success()) {
+                eprintln!("skipped: \"ip netns add\" needs root and iproute2");
+                return None;
+            }
+            let this = Self(name);
+            this.ip("link add eth0 type veth peer name net1");
+            for (link, number) in [("eth0", 1), ("net1", 2)] {
+                this.ip(&format!("link set {link} up"));
+                this.ip(&format!("address add 10.0.{number}.2/24 dev {link}"));
+                this.ip(&format!("address add fd00:{number}::2/64 dev {link} nodad"));
+            }
+            Some(this)
+        }
+
+        fn ip(&self, words: &str) -> String {
+            let output = Command::new("ip").args(["-n", &self.0]).args(words.split(' ')).output().unwrap();
+            assert!(output.status.success(), "ip {words}: {}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).unwrap()
+        }
+
+        fn defaults(&self) -> [String; 2] {
+            ["-4 route show default", "-6 route show default"].map(|words| self.ip(words))
+        }
+    }
+
+    impl Drop for Namespace {
+        fn drop(&mut self) {
+            let _ = Command::new("ip").args(["netns", "delete", &self.0]).output();
+        }
+    }
+
+    #[test]
+    fn after_a_failure_the_default_routes_of_both_families_are_what_they_were() {
+        let Some(namespace) = Namespace::new() else { return };
+        namespace.ip("-4 route add default via 10.0.1.1 dev eth0");
+        namespace.ip("-6 route add default via fd00:1::1 dev eth0");
+        let path = Path::new("/run/netns").join(&namespace.0);
+        let interfaces = ["eth0", "net1"].map(|name| vec![name.to_owned()]);
+        let change = |gateway: &str| {
+            let gateway: IpAddr = gateway.parse().unwrap();
+            Change { family: Family::of(gateway), owner: 1, gateway: Some(gateway) }
+        };
+        let before = namespace.defaults();
+        for changes in [["fd00:2::1", "198.51.100.1"], ["10.0.2.1", "2001:db8:77::1"]] {
+            let error = apply(&path, &changes.map(change), &interfaces).unwrap_err();
+            assert!(matches!(error, RouteError::Set { .. }), "{error}");
+            assert_eq!(namespace.defaults(), before, "{changes:?}");
+        }
+        // The kernel makes one route of two.
+        namespace.ip("-6 route append default via fd00:2::9 dev net1");
+        let before = namespace.defaults();
+        apply(&path, &["fd00:2::1", "198.51.100.1"].map(change), &interfaces).unwrap_err();
+        assert_eq!(namespace.defaults(), before);
+        apply(&path, &["fd00:2::1", "10.0.2.1"].map(change), &interfaces).unwrap();
+        let [ipv4, ipv6] = namespace.defaults();
+        assert!(ipv4.starts_with("default via 10.0.2.1 dev net1") && ipv4.lines().count() == 1, "{ipv4}");
+        assert!(ipv6.starts_with("default via fd00:2::1 dev net1") && ipv6.lines().count() == 1, "{ipv6}");
+    }
 }

@@ -106,6 +106,11 @@ impl NodeDirectory {
         self.run.join("unfinished")
     }
 
+    /// Notes of containers of which nothing is left.
+    pub fn settled(&self) -> PathBuf {
+        self.run.join("settled")
+    }
+
     /// Says in which boot all records were last looked through; hidden from those who list hints.
     pub(crate) fn unfinished_looked(&self) -> PathBuf {
         self.unfinished().join(".looked")

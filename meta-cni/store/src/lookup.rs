@@ -131,7 +131,7 @@ pub enum LookupError {
         path: PathBuf,
     },
     /// Changes cannot be waited for.
-    #[error("wait for a network")]
+    #[error("wait for a network{}", crate::watch::advice(.0))]
     Wait(#[from] std::io::Error),
 }
 
@@ -148,7 +148,7 @@ impl LookupError {
             Self::Refused { .. } | Self::Recursive { .. } => Code::INVALID_CONFIG,
             Self::Store { source, .. } => source.code(),
             Self::Load { source, .. } => source.code(),
-            Self::Wait(_) => Code::IO_FAILURE,
+            Self::Wait(error) => crate::watch::code(error),
         }
     }
 
@@ -326,6 +326,7 @@ fn refuse_recursion(list: &NetworkList) -> Result<(), LookupError> {
 #[cfg(test)]
 mod tests {
     use cni::npwg::Namespace;
+    use rustix::io::Errno;
     use serde_json::{Value, json};
 
     use super::*;
@@ -417,6 +418,15 @@ mod tests {
         ] {
             let error = primary(&node.settings(settings.clone())).unwrap_err();
             assert!(matches!(error, LookupError::Recursive { .. }), "{settings}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_node_that_has_run_out_of_inotify_is_told_so_and_tried_again() {
+        for (errno, code) in [(Errno::MFILE, 11), (Errno::NOSPC, 11), (Errno::ACCESS, 5)] {
+            let error = LookupError::from(std::io::Error::from(errno)).to_cni_error();
+            assert_eq!(error.code.0, code, "{error}");
+            assert_eq!(error.msg.contains("fs.inotify.max_user_instances"), code == 11, "{error}");
         }
     }
 

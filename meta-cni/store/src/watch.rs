@@ -5,8 +5,10 @@ use std::mem::MaybeUninit;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use cni::Code;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
+use rustix::io::Errno;
 
 /// Waits until `look` finds something, and looks again after each change in the directories of `paths`.
 ///
@@ -42,6 +44,26 @@ pub fn until<T, E: From<io::Error>>(
         }
         drain(&events);
     }
+}
+
+/// The CNI code of an error of [`until`]: 11 where the node has run out of what waiting takes.
+pub fn code(error: &io::Error) -> Code {
+    if is_exhausted(error) { Code::TRY_AGAIN_LATER } else { Code::IO_FAILURE }
+}
+
+/// What to do about an error of [`until`]; follows what could not be waited for.
+pub fn advice(error: &io::Error) -> &'static str {
+    if is_exhausted(error) {
+        " (the node has run out of inotify instances or watches: raise the sysctls \
+         fs.inotify.max_user_instances and fs.inotify.max_user_watches, or see who uses so many)"
+    } else {
+        ""
+    }
+}
+
+fn is_exhausted(error: &io::Error) -> bool {
+    // EMFILE: no instance. ENOSPC: no watch.
+    [Errno::MFILE, Errno::NOSPC].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 fn watch_nearest_directory(events: &std::os::fd::OwnedFd, path: &Path) -> io::Result<()> {

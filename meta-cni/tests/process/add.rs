@@ -248,3 +248,21 @@ fn networks_of_one_name_in_two_namespaces_keep_the_names_that_were_rendered_for_
     let names: Vec<_> = node.calls().iter().map(|call| call.stdin["name"].clone()).collect();
     assert_eq!(names, ["cluster", "default_net", "other_net", "default_net"]);
 }
+
+#[test]
+fn an_ipam_plugin_that_is_not_there_is_refused_before_anything_runs() {
+    let node = Node::new();
+    for plugin in ["bridge", "vendor"] {
+        node.install(plugin);
+        let plugins = json!([{"type": plugin, "ipam": {"type": "pool"}}]);
+        node.network(&format!("default/{plugin}"), json!({"plugins": plugins}));
+    }
+    let error = node.add("c1").networks("bridge").error();
+    let expected = "network default/bridge, interface net1: ipam of plugin bridge: find plugin pool in ";
+    assert!(error.msg.starts_with(expected), "{error}");
+    assert!(node.calls().is_empty() && node.record("c1").is_none());
+    // What others have under that name is their own affair.
+    node.add("c1").networks("vendor").result();
+    node.install("pool");
+    node.add("c2").networks("bridge").result();
+}

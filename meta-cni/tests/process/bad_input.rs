@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::ffi::OsStringExt;
 
 use serde_json::{Value, json};
-use store::network::Outcome;
+use store::network::{Outcome, RenderedNetwork};
 
 use crate::harness::{ANNOTATIONS, DEFAULT_NETWORK, NETWORKS, Node, Run};
 
@@ -157,10 +157,10 @@ fn what_the_runtime_configures() {
     }
 }
 
-#[test]
-fn settings() {
+/// Settings that cannot be read, and what is said of them.
+fn bad_settings() -> Vec<(Value, &'static str)> {
     let two = json!({"clusterNetwork": "x", "delegates": [{"name": "n", "type": "primary"}]});
-    for (settings, text) in [
+    vec![
         (json!({"clusterNetwork": 1}), "\"clusterNetwork\" is 1; it has to be a text"),
         (json!({"clusterNetwork": "relative/path"}), "\"clusterNetwork\" is \"relative/path\""),
         (json!({"clusterNetwork": "no name"}), "\"clusterNetwork\" is not valid"),
@@ -197,12 +197,49 @@ fn settings() {
         (json!({"logOptions": {"maxSize": -1}}), "\"logOptions.maxSize\" is -1"),
         (json!({"runDir": "run"}), "\"runDir\" is \"run\""),
         (json!({"stateDir": []}), "\"stateDir\" is an array"),
-    ] {
-        for call in [Node::add, Node::del, Node::check] {
+    ]
+}
+
+#[test]
+fn settings() {
+    for (settings, text) in bad_settings() {
+        for call in [Node::add, Node::check] {
             let text = format!("setting {text}");
             refused(&node(), &settings.to_string(), 7, &text, |node| call(node, "c1").set(settings.clone()));
         }
     }
+}
+
+#[test]
+fn settings_that_cannot_be_read_do_not_stop_a_del_unless_they_say_where_things_are() {
+    for (settings, text) in bad_settings() {
+        let node = node();
+        node.add("c1").networks("a").result();
+        node.forget();
+        let text = format!("setting {text}");
+        if ["runDir", "stateDir", "binDir"].iter().any(|setting| text.contains(setting)) {
+            refused(&node, &settings.to_string(), 7, &text, |node| node.del("c1").set(settings.clone()));
+            continue;
+        }
+        let answer = node.del("c1").set(settings.clone()).answer();
+        answer.succeed();
+        assert_eq!(node.done(), ["DEL a net1", "DEL primary eth0"], "{settings}");
+        assert!(answer.log()[0]["error"].as_str().unwrap().contains(&text), "{answer:?}");
+    }
+}
+
+#[test]
+fn what_else_cannot_be_read_does_not_stop_a_del() {
+    let node = node();
+    for (container, damage) in [("c1", json!({"runtimeConfig": []})), ("c2", json!({"prevResult": 7}))] {
+        node.add(container).result();
+        node.del(container).env("CNI_ARGS", "nonsense;=1").set(damage).succeed();
+        assert!(node.record(container).is_none());
+    }
+    // With the default of such a setting another network might be undone.
+    node.forget();
+    node.del("from-before-braid").set(json!({"clusterNetwork": 1})).succeed();
+    assert!(node.calls().is_empty());
 }
 
 #[test]
@@ -293,6 +330,26 @@ fn the_default_network_annotation() {
     ] {
         refused(&node(), annotation, 7, text, |node| node.add("c1").annotation(DEFAULT_NETWORK, annotation));
     }
+}
+
+#[test]
+fn a_network_of_a_device_is_refused_while_pods_get_no_devices() {
+    let mut node = node();
+    for name in ["a", "net"] {
+        let network = format!("kube-system/{name}").parse().unwrap();
+        let mut rendered =
+            RenderedNetwork::read(&node.dir(), &"default/a".parse().unwrap()).unwrap().unwrap();
+        rendered.network = network;
+        rendered.resource_name = Some("vendor.com/vf".to_owned());
+        rendered.write(&node.dir()).unwrap();
+    }
+    let text = "kube-system/a cannot be used: its annotation k8s.v1.cni.cncf.io/resourceName names \"vendor.com/vf\"";
+    refused(&node, "selected", 7, text, |node| node.add("c1").networks("b,kube-system/a"));
+    refused(&node, "default network", 7, text, |node| {
+        node.add("c1").annotation(DEFAULT_NETWORK, "kube-system/a")
+    });
+    node.set(json!({"clusterNetwork": "net"}));
+    refused(&node, "primary", 7, "kube-system/net cannot be used", |node| node.add("c1"));
 }
 
 type Damage = fn(&Node);

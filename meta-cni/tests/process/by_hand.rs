@@ -67,7 +67,8 @@ fn gc_finds_its_directories_in_the_installed_configuration() {
     let plugin = json!({
         "type": "meta-cni", "runDir": node.path("run"), "stateDir": node.path("state"), "binDir": node.path("bin"),
     });
-    node.write("braid.conflist", &json!({"cniVersion": "1.0.0", "name": "braid", "plugins": [plugin]}));
+    let plugins = json!([{"type": "first", "logLevel": "not ours"}, plugin]);
+    node.write("braid.conflist", &json!({"cniVersion": "1.0.0", "name": "braid", "plugins": plugins}));
     let config = node.path("braid.conflist").display().to_string();
     let answer = node.by_hand(&["gc", "--config", &config]).answer();
     assert_eq!(answer.code(), 0, "{answer:?}");
@@ -104,6 +105,8 @@ fn wrong_usage_is_status_2_and_says_where_to_look() {
     let missing = node.path("absent").display().to_string();
     let list = node.path("net.d/10-cluster.conflist").display().to_string();
     node.cluster(json!({"plugins": [{"type": "meta-cni", "logLevel": "loud"}]}));
+    node.write("named.d/other.conf", &json!({"name": "other", "type": "bridge"}));
+    let other = node.path("named.d/other.conf").display().to_string();
     for (words, text) in [
         (vec!["collect"], "\"collect\" is nothing that meta-cni does"),
         (vec![""], "\"\" is nothing"),
@@ -113,6 +116,7 @@ fn wrong_usage_is_status_2_and_says_where_to_look() {
         (vec!["gc", "--state-dir", "relative"], "setting \"stateDir\""),
         (vec!["gc", "--config", &missing], "No such file"),
         (vec!["gc", "--config", &list], "setting \"logLevel\""),
+        (vec!["gc", "--config", &other], "has no plugin of type \"meta-cni\""),
     ] {
         let answer = node.by_hand(&words).answer();
         assert_eq!((answer.code(), answer.stdout.as_str()), (2, ""), "{words:?}: {answer:?}");

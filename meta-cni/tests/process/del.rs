@@ -77,10 +77,11 @@ fn within_a_list_del_goes_on_too() {
 }
 
 #[test]
-fn del_may_be_repeated_and_may_come_without_an_add() {
+fn del_may_be_repeated_and_may_come_after_an_add_that_failed() {
     let node = Node::new();
-    node.del("never").succeed();
-    node.del("never").without("CNI_NETNS").succeed();
+    node.add("failed").networks("absent").error();
+    node.del("failed").succeed();
+    node.del("failed").without("CNI_NETNS").succeed();
     node.add("c1").result();
     node.del("c1").succeed();
     node.forget();
@@ -108,6 +109,26 @@ fn del_works_when_the_network_namespace_is_gone() {
 }
 
 #[test]
+fn del_sends_no_plugin_into_a_namespace_that_is_another_ones_now() {
+    // As when the process id in /proc/<pid>/ns/net is used again.
+    let node = Node::with(&["a"]);
+    node.add("c1").networks("a").result();
+    node.forget();
+    fs::write(node.path("netns-2"), "").unwrap();
+    fs::rename(node.path("netns-2"), node.path("netns")).unwrap();
+    node.del("c1").succeed();
+    let given: Vec<_> = node.calls().iter().map(|call| call.env["CNI_NETNS"].clone()).collect();
+    assert_eq!(given, ["", ""]);
+
+    // After a reboot an inode's number says nothing.
+    node.add("c2").result();
+    node.edit_record("c2", |record| record.boot_id = "an earlier boot".to_owned());
+    node.forget();
+    node.del("c2").succeed();
+    assert_eq!(node.calls()[0].env["CNI_NETNS"], "");
+}
+
+#[test]
 fn a_plugin_that_is_gone_fails_del_until_the_grace_is_over_and_its_part_is_never_forgotten() {
     let mut node = Node::with(&["a"]);
     node.add("c1").networks("a").result();
@@ -130,6 +151,25 @@ fn a_plugin_that_is_gone_fails_del_until_the_grace_is_over_and_its_part_is_never
     node.status().succeed();
     assert_eq!(node.done(), ["DEL a net1"]);
     assert!(node.leftovers().is_empty());
+}
+
+#[test]
+fn an_ipam_plugin_that_is_gone_does_not_hold_a_pod_for_ever_either() {
+    let mut node = Node::new();
+    for plugin in ["bridge", "pool"] {
+        node.install(plugin);
+    }
+    let plugins = json!([{"type": "bridge", "ipam": {"type": "pool"}}]);
+    node.network("default/a", json!({"plugins": plugins}));
+    node.add("c1").networks("a").result();
+    node.uninstall("pool");
+    node.fail("bridge", "DEL", 42);
+    assert_eq!(node.del("c1").error().code.0, 42, "the grace has begun");
+    node.set(json!({"missingPluginGrace": "0s"}));
+    node.del("c1").succeed();
+    assert_eq!(node.record("c1").unwrap().attachments.len(), 1, "it stays recorded");
+    node.install("pool");
+    assert_eq!(node.del("c1").error().code.0, 42, "with its IPAM plugin there it is the plugin that fails");
 }
 
 #[test]
@@ -182,4 +222,50 @@ fn a_container_may_have_several_primaries_each_with_its_own_record() {
     node.del("c1").env("CNI_IFNAME", "eth1").succeed();
     assert_eq!(node.done(), ["DEL a net1", "DEL primary eth1"]);
     assert!(node.leftovers().is_empty());
+}
+
+#[test]
+fn a_container_from_before_braid_is_undone_with_the_primary_of_today() {
+    let node = Node::with(&["a"]);
+    node.install("chained");
+    let ports = json!({"type": "chained", "capabilities": {"portMappings": true}});
+    node.cluster(json!({"plugins": [{"type": "primary"}, ports]}));
+    let result = json!({"cniVersion": "1.1.0", "ips": [{"address": "10.0.0.7/24"}]});
+    let run = node.del("c1").networks("a").capability("portMappings", json!([{"hostPort": 80}]));
+    run.set(json!({"prevResult": result})).succeed();
+    assert_eq!(node.done(), ["DEL chained eth0", "DEL primary eth0"], "not what it may have had besides");
+    let call = &node.calls()[0];
+    assert_eq!(call.env["CNI_NETNS"], node.path("netns").display().to_string());
+    assert!(call.env["CNI_ARGS"].contains("K8S_POD_NAME=web"));
+    assert_eq!(call.stdin["name"], "cluster");
+    assert_eq!(call.stdin["runtimeConfig"], json!({"portMappings": [{"hostPort": 80}]}));
+    assert_eq!(call.stdin["prevResult"]["ips"][0]["address"], "10.0.0.7/24");
+    assert!(node.leftovers().is_empty());
+    node.forget();
+    node.del("c1").succeed();
+    assert!(node.calls().is_empty(), "the runtime repeats DEL, its plugins need not");
+    node.del("c2").without("CNI_NETNS").set(json!({"prevResult": "nonsense"})).succeed();
+    assert_eq!(node.calls()[0].stdin.get("prevResult"), None);
+}
+
+#[test]
+fn what_cannot_be_undone_of_a_container_from_before_braid_is_recorded_and_tried_again() {
+    let mut node = Node::new();
+    node.fail("primary", "DEL", 42);
+    assert_eq!(node.del("c1").error().code.0, 42);
+    assert_eq!(node.record("c1").unwrap().phase, Phase::Deleting);
+    node.set(json!({"missingPluginGrace": "0s"}));
+    node.del("c1").succeed();
+    node.mend("primary", "DEL");
+    node.gc_by_hand().answer();
+    assert!(node.leftovers().is_empty());
+}
+
+#[test]
+fn without_a_record_and_without_a_primary_there_is_nothing_to_undo() {
+    let node = Node::new();
+    fs::remove_file(node.path("net.d/10-cluster.conflist")).unwrap();
+    let answer = node.del("c1").answer();
+    answer.succeed();
+    assert!(answer.log().iter().any(|line| line["message"].as_str().unwrap().contains("cannot be found")));
 }

@@ -318,7 +318,8 @@ impl Node {
         files.map(|path| path.strip_prefix(self.temp.path()).unwrap().display().to_string()).collect()
     }
 
-    /// The text of every file of the node, but for what calls of `meta-cni` print and for locks.
+    /// The text of every file of the node, but for what calls of `meta-cni` print, for locks and for
+    /// notes of containers of which nothing is left.
     pub(crate) fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let mut files = BTreeMap::new();
         let mut dirs = vec![self.temp.path().to_owned()];
@@ -326,8 +327,9 @@ impl Node {
             for entry in fs::read_dir(dir).unwrap() {
                 let path = entry.unwrap().path();
                 let below = path.strip_prefix(self.temp.path()).unwrap().to_owned();
-                let passed_over =
-                    ["run/locks", "run/unfinished/.looked"].iter().any(|it| below.starts_with(it));
+                let passed_over = ["run/locks", "run/settled", "run/unfinished/.looked"]
+                    .iter()
+                    .any(|it| below.starts_with(it));
                 let printed = below.to_string_lossy().starts_with("std");
                 if passed_over || printed || path.is_symlink() {
                     continue;

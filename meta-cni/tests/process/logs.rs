@@ -120,3 +120,29 @@ fn secrets_of_configurations_and_annotations_are_never_told() {
     let record = fs::metadata(node.path("state")).unwrap().permissions();
     assert_eq!(std::os::unix::fs::PermissionsExt::mode(&record) & 0o777, 0o700, "records hold secrets");
 }
+
+#[test]
+fn what_a_plugin_prints_is_told_to_the_runtime_and_neither_logged_nor_recorded() {
+    let mut node = Node::with(&["a"]);
+    let log = node.path("log");
+    node.set(json!({"logLevel": "debug", "logToStderr": false, "logFile": log, "delegateTimeout": "300ms"}));
+    for way in [
+        json!({"exit": 3, "stderr": SECRET}),
+        json!({"exit": 3, "raw": SECRET}),
+        json!({"raw": SECRET}),
+        json!({"stderr": SECRET, "hang": true}),
+    ] {
+        node.steer("a", "ADD", way.clone());
+        node.steer("a", "DEL", json!({"exit": 3, "stderr": SECRET}));
+        let error = node.add("c1").networks("a").error();
+        assert!(error.to_string().contains(SECRET), "{way}: {error}");
+        assert!(!node.record("c1").unwrap().failure.unwrap().message.contains(SECRET), "{way}");
+        let error = node.del("c1").error();
+        assert!(error.to_string().contains(SECRET), "{way}: {error}");
+        node.mend("a", "DEL");
+        node.del("c1").succeed();
+    }
+    let told = fs::read_to_string(&log).unwrap();
+    assert!(told.contains("exit status 3") && told.contains("did not end within 300ms"), "{told}");
+    assert!(!told.contains(SECRET), "{told}");
+}

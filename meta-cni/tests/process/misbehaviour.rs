@@ -51,7 +51,7 @@ fn however_a_plugin_misbehaves_the_runtime_gets_one_error_and_everything_is_undo
             assert_eq!(answer.code(), 1, "{way}: {answer:?}");
             let error = answer.error();
             assert_eq!(error.code.0, code, "{way}: {error}");
-            assert!(error.msg.contains(text), "{way}: {error}");
+            assert!(error.to_string().contains(text), "{way}: {error}");
             assert!(error.msg.contains(&format!("plugin {plugin}: ")), "{way}: {error}");
             let done = node.done();
             assert_eq!(done[done.len() - undone.len()..], undone, "{way}");
@@ -71,7 +71,7 @@ fn a_plugin_that_hangs_is_killed_named_and_undone() {
     let path = node.path("bin/a").display().to_string();
     let expected =
         format!("{path} did not end within 300ms and was killed; on stderr: \"waiting for a lease\"");
-    assert!(error.msg.ends_with(&expected), "{error}");
+    assert!(error.to_string().ends_with(&expected), "{error}");
     assert!(answer.stderr.contains("waiting for a lease"), "relayed as it came");
     assert_eq!(node.done()[2..], ["DEL a net1", "DEL primary eth0"]);
     let ended = node.events().iter().filter(|event| event.at == "end" && event.plugin == "a").count();

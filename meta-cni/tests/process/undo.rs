@@ -112,6 +112,30 @@ fn the_next_add_does_not_hide_what_a_plugin_that_is_gone_still_owes() {
 }
 
 #[test]
+fn what_was_never_attached_holds_the_pod_for_the_grace_only_and_stays_recorded() {
+    let mut node = Node::with(&["a"]);
+    node.fail("a", "ADD", 42);
+    node.fail("a", "DEL", 43);
+    node.add("c1").networks("a").error();
+    assert_eq!(node.del("c1").error().code.0, 43, "the grace is not over");
+    node.set(json!({"missingPluginGrace": "0s"}));
+    node.del("c1").succeed();
+    let record = node.record("c1").unwrap();
+    assert_eq!(record.phase, Phase::Deleting);
+    assert_eq!(record.attachments.len(), 1);
+    // What was attached is another matter: there is something to undo for sure.
+    node.fail("primary", "DEL", 44);
+    node.add("c2").networks("a").error();
+    for _ in 0..2 {
+        assert_eq!(node.del("c2").error().code.0, 43);
+    }
+    node.mend("a", "DEL");
+    node.mend("primary", "DEL");
+    node.gc_by_hand().answer();
+    assert!(node.leftovers().is_empty(), "{:?}", node.leftovers());
+}
+
+#[test]
 fn a_record_that_cannot_be_written_at_the_end_is_a_failure_that_is_undone() {
     let node = Node::with(&["a"]);
     // While the delegate runs, the directory of records is put aside and a file takes its place.

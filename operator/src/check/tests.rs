@@ -260,3 +260,14 @@ fn configurations_of_the_runtime_are_judged_as_networks_are() {
     assert!(lines[0].starts_with("a.conf: error: plugin \"bridge\": ipam: \"subnet\""), "{lines:?}");
     assert_eq!(verdict, Verdict::Wrong);
 }
+
+#[test]
+fn a_network_of_a_device_is_a_warning() {
+    let text = nad(r#"{"cniVersion":"1.0.0","type":"sriov"}"#)
+        .replace("{name: a}", "{name: a, annotations: {k8s.v1.cni.cncf.io/resourceName: vendor.com/vf}}");
+    let (verdict, lines, _) = told(&[("a.yaml", &text)]);
+    assert_eq!(verdict, Verdict::Fine);
+    let expected =
+        "a.yaml: default/a: warning: annotation k8s.v1.cni.cncf.io/resourceName names \"vendor.com/vf\"";
+    assert!(lines[0].starts_with(expected), "{lines:?}");
+}

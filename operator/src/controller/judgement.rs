@@ -29,7 +29,7 @@ mod routes;
 use std::collections::BTreeMap;
 
 use cni::NetworkList;
-use cni::npwg::NetworkRef;
+use cni::npwg::{NetworkRef, RESOURCE_NAME};
 use serde_json::Value;
 use store::network::{Outcome, RenderedNetwork};
 
@@ -64,7 +64,17 @@ pub fn judge_one(network: &RenderedNetwork, others: &Neighbours) -> Judgement {
             others.compare(&network.network, list, &mut judgement);
         }
     }
+    judgement.warnings.extend(device(network));
     judgement
+}
+
+/// A network with a device renders, and meta-cni refuses to attach it.
+fn device(network: &RenderedNetwork) -> Option<String> {
+    let resource = network.resource_name.as_ref()?;
+    Some(format!(
+        "annotation {RESOURCE_NAME} names {resource:?}: this version of Braid gives pods no devices, and refuses pods \
+         that ask for the network; if it works without, take the annotation away"
+    ))
 }
 
 /// What can be said of a configuration alone, of a network or of a file on the node.

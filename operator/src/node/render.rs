@@ -13,7 +13,7 @@
 //! **Refused.** A configuration that no pod could be attached with is refused here, with a reason for
 //! people, and not when the first pod starts. What a plugin alone can judge is left to the plugin.
 
-use cni::config::{ConfigError, kind_of};
+use cni::config::{ConfigError, WITH_IPAM, kind_of};
 use cni::error::chain_text;
 use cni::ids::{IdError, PluginType};
 use cni::npwg::{NameError, NetworkRef, RESOURCE_NAME};
@@ -24,10 +24,6 @@ use store::network::{Outcome, RenderedNetwork};
 
 /// The plugin that must not be a network's: ourselves.
 pub const OURSELVES: &str = "meta-cni";
-
-/// Plugins that hand `ipam` to an IPAM plugin. Others may have something of their own under that name.
-pub(crate) const WITH_IPAM: &[&str] =
-    &["bridge", "dummy", "host-device", "ipvlan", "macvlan", "ptp", "sriov", "tap", "vlan"];
 
 /// Why a NetworkAttachmentDefinition cannot be used.
 #[derive(Debug, thiserror::Error)]

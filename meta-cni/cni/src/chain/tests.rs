@@ -77,7 +77,7 @@ fn output_that_is_not_json_is_explained_with_what_was_printed() {
     let exec = Recorder { print: Some("Segmentation fault"), ..Recorder::default() };
     let error = at(|at| add(&exec, &list(json!({})), at, None)).unwrap_err().to_cni_error();
     assert_eq!(error.code, Code::DECODING_FAILURE);
-    assert!(error.msg.contains("\"Segmentation fault\""), "{}", error.msg);
+    assert!(error.to_string().contains("\"Segmentation fault\""), "{}", error.msg);
     let exec = Recorder { print: Some(""), ..Recorder::default() };
     assert!(at(|at| add(&exec, &list(json!({})), at, None)).is_err());
 }

@@ -1,5 +1,6 @@
 //! One plugin of a configuration: what the plugins of the reference set refuse before they touch anything.
 
+use cni::config::WITH_IPAM;
 use cni::{NetworkList, PluginConfig};
 use serde_json::{Map, Value};
 
@@ -107,7 +108,7 @@ pub(super) fn ipam_of(plugin: &PluginConfig) -> Option<(&Map<String, Value>, &st
 
 fn ipam(list: &NetworkList, plugin: &PluginConfig, to: &mut Scribe<'_>) {
     let Some((ipam, kind)) = ipam_of(plugin) else { return };
-    to.sure = render::WITH_IPAM.contains(&plugin.plugin().as_str());
+    to.sure = WITH_IPAM.contains(&plugin.plugin().as_str());
     match kind {
         host_local::HOST_LOCAL => host_local::examine(ipam, plugin, list.version, to),
         "static" => fixed::examine(ipam, plugin, list.version, to),

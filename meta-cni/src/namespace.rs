@@ -1,0 +1,54 @@
+//! Looking and working inside a pod's network namespace.
+//!
+//! A thread that enters a namespace cannot be trusted to come back when something fails half-way; the one that
+//! enters here ends instead.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+/// Why nothing could be done in a namespace.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NamespaceError {
+    #[error("enter network namespace {path}")]
+    Enter { path: PathBuf, source: io::Error },
+    #[error("start a thread for the pod's namespace")]
+    Thread(#[source] io::Error),
+}
+
+/// Does something in the namespace, in a thread of its own.
+pub(crate) fn within<T: Send>(netns: &Path, work: impl FnOnce() -> T + Send) -> Result<T, NamespaceError> {
+    let inside = || {
+        enter(netns).map_err(|source| NamespaceError::Enter { path: netns.to_owned(), source })?;
+        Ok(work())
+    };
+    std::thread::scope(|scope| {
+        let worker = std::thread::Builder::new().name("namespace".to_owned());
+        let handle = worker.spawn_scoped(scope, inside).map_err(NamespaceError::Thread)?;
+        // A panic of the thread goes on here, to be reported as any other.
+        handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn enter(netns: &Path) -> io::Result<()> {
+    let file = std::fs::File::open(netns)?;
+    Ok(move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?)
+}
+
+/// The index of an interface in this thread's namespace.
+pub(crate) fn index(name: &str) -> io::Result<u32> {
+    let socket = std::os::unix::net::UnixDatagram::unbound()?;
+    Ok(rustix::net::netdevice::name_to_index(&socket, name)?)
+}
+
+/// Those of `names` that some interface of the namespace has.
+pub(crate) fn taken(netns: &Path, names: &[&str]) -> Result<Vec<String>, NamespaceError> {
+    let is_there = |name: &&&str| {
+        // Any other failure is the plugins' to meet: they see more than a name.
+        !matches!(index(name), Err(error) if error.raw_os_error() == Some(Errno::NODEV.raw_os_error()))
+    };
+    within(netns, || names.iter().filter(is_there).map(|name| (*name).to_owned()).collect())
+}
