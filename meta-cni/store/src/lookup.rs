@@ -222,12 +222,7 @@ pub fn rendered(settings: &Settings, network: &NetworkRef) -> Result<Found, Look
     let store = |source| LookupError::Store { network: network.clone(), source };
     let path = dir.network(network);
     let Some(rendered) = RenderedNetwork::read(dir, network).map_err(store)? else {
-        let hint = if NodeFacts::read(dir).map_err(store)?.is_some() {
-            "; check its name and namespace (kubectl get net-attach-def -A) and create it if it is missing"
-        } else {
-            "; Braid's node role has not yet written this node's networks since it started: see that it runs \
-             on this node and reaches the API server"
-        };
+        let hint = hint_for_absent(NodeFacts::read(dir).map_err(store)?.as_ref());
         return Err(LookupError::Absent { network: network.clone(), path, hint });
     };
     let of = |list, file| Found { network: Some(network.clone()), list, file: Some(file) };
@@ -246,6 +241,23 @@ pub fn rendered(settings: &Settings, network: &NetworkRef) -> Result<Found, Look
                     name,
                 }),
             }
+        }
+    }
+}
+
+/// What may be the matter with a network that has no file, and what to do.
+fn hint_for_absent(facts: Option<&NodeFacts>) -> &'static str {
+    match facts {
+        None => {
+            "; Braid's node role has not yet written this node's networks since it started: see that it runs \
+             on this node and reaches the API server"
+        }
+        Some(facts) if facts.partial => {
+            "; it may only be unseen, since Braid's node role could not read every manifest: mend what its log, \
+             or `braid node --manifests DIR --once`, tells of, then check the network's name and namespace"
+        }
+        Some(_) => {
+            "; check its name and namespace (kubectl get net-attach-def -A) and create it if it is missing"
         }
     }
 }
