@@ -20,6 +20,11 @@ use serde_json::{Map, Value};
 use reader::Reader;
 pub use reader::SettingsError;
 
+/// Whether a value is as good as none: `null`, an empty text.
+pub fn is_absent(value: &Value) -> bool {
+    reader::is_absent(value)
+}
+
 use crate::NodeDirectory;
 
 /// Everything that can be set.

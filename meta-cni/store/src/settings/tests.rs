@@ -53,6 +53,51 @@ fn a_configuration_of_multus_is_read() {
 }
 
 #[test]
+fn what_is_empty_counts_as_absent() {
+    let nothing = parse(json!({})).unwrap();
+    let settings = [
+        "clusterNetwork",
+        "delegates",
+        "multusAutoconfigDir",
+        "defaultNetworks",
+        "systemNamespaces",
+        "multusNamespace",
+        "namespaceIsolation",
+        "globalNamespaces",
+        "readinessindicatorfile",
+        "confDir",
+        "binDir",
+        "attachmentConcurrency",
+        "networkWait",
+        "readinessWait",
+        "lockWait",
+        "delegateTimeout",
+        "missingPluginGrace",
+        "result",
+        "logLevel",
+        "logToStderr",
+        "logFile",
+        "logOptions",
+        "runDir",
+        "stateDir",
+    ];
+    for setting in settings {
+        for value in [json!(null), json!(""), json!("  ")] {
+            let mut json = json!({});
+            json[setting] = value;
+            assert_eq!(parse(json.clone()).unwrap(), nothing, "{json}");
+        }
+    }
+    let options = json!({"maxSize": null, "maxBackups": "", "maxAge": null, "compress": ""});
+    for json in [json!({"delegates": []}), json!({"logOptions": options}), json!({"defaultNetworks": []})] {
+        assert_eq!(parse(json.clone()).unwrap(), nothing, "{json}");
+    }
+    // An empty array of namespaces says something: none.
+    assert!(parse(json!({"systemNamespaces": []})).unwrap().system_namespaces.is_empty());
+    assert!(parse(json!({"globalNamespaces": []})).unwrap().isolation.global_namespaces.is_empty());
+}
+
+#[test]
 fn delegates_are_configurations() {
     let settings = parse(json!({"delegates": [
         {"name": "a", "type": "bridge"}, {"name": "b", "plugins": [{"type": "macvlan"}]},

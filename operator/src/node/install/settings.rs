@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use cni::config::kind_of;
 use serde_json::{Map, Value};
 use store::NodeDirectory;
-use store::settings::{OF_CNI, PrimarySource, Settings, SettingsError};
+use store::settings::{OF_CNI, PrimarySource, Settings, SettingsError, is_absent};
 
 use super::Host;
 
@@ -67,8 +67,7 @@ fn complete(
     host: &Host,
     dir: &NodeDirectory,
 ) -> Result<PluginSettings, PluginSettingsError> {
-    // As Settings::parse: null is absent.
-    keys.retain(|_, value| !value.is_null());
+    keys.retain(|_, value| !is_absent(value));
     if let Some(key) = keys.keys().find(|key| OF_CNI.contains(&key.as_str())) {
         return Err(PluginSettingsError::OfCni { key: key.clone() });
     }
@@ -132,6 +131,7 @@ mod tests {
         for (given, host, dir, expected) in [
             (json!({}), &usual, NodeDirectory::default(), json!({})),
             (json!({"logLevel": null}), &usual, NodeDirectory::default(), json!({})),
+            (json!({"runDir": "", "binDir": " "}), &usual, NodeDirectory::default(), json!({})),
             (
                 json!({"logLevel": "info", "vendor": 1}),
                 &usual,
