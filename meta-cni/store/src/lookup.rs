@@ -160,6 +160,7 @@ pub fn primary(settings: &Settings) -> Result<Vec<Found>, LookupError> {
             delegates.iter().map(|list| Found { network: None, list: list.clone(), file: None }).collect()
         }
         PrimarySource::FirstIn(dir) => vec![first_in(dir)?],
+        PrimarySource::FileIn { dir, file } => vec![load(&dir.join(file))?],
     };
     for found in &all {
         refuse_recursion(&found.list)?;
@@ -173,6 +174,7 @@ pub fn places_of_primary(settings: &Settings) -> Vec<PathBuf> {
         PrimarySource::Named(reference) => places(settings, reference),
         PrimarySource::Delegates(_) => Vec::new(),
         PrimarySource::FirstIn(dir) => vec![dir.join("any")],
+        PrimarySource::FileIn { dir, file } => vec![dir.join(file)],
     }
 }
 
@@ -352,9 +354,11 @@ mod tests {
         fn settings(&self, of: Value) -> Settings {
             let mut keys = json!({
                 "runDir": self.path("run"), "stateDir": self.path("state"), "confDir": self.path("conf"),
-                "multusAutoconfigDir": self.path("net.d"),
             });
             keys.as_object_mut().unwrap().extend(of.as_object().unwrap().clone());
+            if keys.get("clusterNetwork").or(keys.get("delegates")).is_none() {
+                keys["multusAutoconfigDir"] = json!(self.path("net.d"));
+            }
             Settings::parse(keys.as_object().unwrap()).unwrap()
         }
 
@@ -386,6 +390,18 @@ mod tests {
         std::fs::write(node.path("net.d/10-a.conflist"), "{\"name\":").unwrap();
         let error = primary(&settings).unwrap_err();
         assert!(error.may_pass(), "half written: the next one would be another network: {error}");
+    }
+
+    #[test]
+    fn a_file_of_the_directory_that_is_named_is_the_primary_whatever_comes_first() {
+        let node = Node::new();
+        let settings = node.settings(json!({"multusMasterCNI": "20-b.conflist"}));
+        node.write("net.d/10-a.conflist", "a", "bridge");
+        let error = primary(&settings).unwrap_err();
+        assert!(error.may_pass(), "it may still come: {error}");
+        node.write("net.d/20-b.conflist", "b", "bridge");
+        assert_eq!(file(primary(&settings)), node.path("net.d/20-b.conflist"));
+        assert_eq!(places_of_primary(&settings), [node.path("net.d/20-b.conflist")]);
     }
 
     #[test]

@@ -103,6 +103,16 @@ impl<'a> Reader<'a> {
         Ok(self.path(setting)?.unwrap_or_else(|| absent.into()))
     }
 
+    /// The name of a file in a directory that another setting names.
+    pub(super) fn file_name(&mut self, setting: &'static str) -> Read<Option<&'a str>> {
+        let Some(text) = self.text(setting)? else { return Ok(None) };
+        if text.contains('/') || matches!(text, "." | "..") {
+            let problem = format!("is {text:?}; it has to be the name of a file, without its directory");
+            return Err(SettingsError::new(setting, problem));
+        }
+        Ok(Some(text))
+    }
+
     pub(super) fn count(&mut self, setting: &'static str) -> Read<NonZeroUsize> {
         let Some(value) = self.value(setting) else { return Ok(NonZeroUsize::MIN) };
         let count = value.as_u64().and_then(|n| usize::try_from(n).ok()).filter(|&n| n <= 64);
@@ -190,6 +200,13 @@ impl<'a> Reader<'a> {
                 }),
         };
         Ok((number("maxSize", 10, 1, 10_000)?, number("maxBackups", 1, 0, 100)?))
+    }
+
+    /// Keys of the log's options that mean nothing to anybody.
+    pub(super) fn unread_log_options(&self, setting: &str) -> impl Iterator<Item = &'a str> + use<'a> {
+        const KNOWN: [&str; 4] = ["maxSize", "maxBackups", "maxAge", "compress"];
+        let options = self.object.get(setting).and_then(Value::as_object).into_iter().flatten();
+        options.map(|(key, _)| key.as_str()).filter(|key| !KNOWN.contains(key))
     }
 }
 

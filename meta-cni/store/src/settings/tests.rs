@@ -81,7 +81,7 @@ fn what_is_empty_counts_as_absent() {
         "runDir",
         "stateDir",
     ];
-    for setting in settings {
+    for setting in settings.into_iter().chain(["multusMasterCNI"]) {
         for value in [json!(null), json!(""), json!("  ")] {
             let mut json = json!({});
             json[setting] = value;
@@ -110,6 +110,22 @@ fn delegates_are_configurations() {
 }
 
 #[test]
+fn the_primary_may_be_a_file_of_the_directory() {
+    let file = |dir: &str| PrimarySource::FileIn { dir: dir.into(), file: "10-a.conflist".to_owned() };
+    let settings = parse(json!({"multusMasterCNI": "10-a.conflist"})).unwrap();
+    assert_eq!(settings.primary, file("/etc/cni/net.d"));
+    let settings = parse(json!({"multusAutoconfigDir": "/c", "multusMasterCNI": "10-a.conflist"})).unwrap();
+    assert_eq!(settings.primary, file("/c"));
+}
+
+#[test]
+fn unknown_options_of_the_log_are_told() {
+    let options = json!({"maxSize": 1, "maxAge": 2, "compress": true, "maxBackup": 3});
+    let told = parse(json!({"logOptions": options})).unwrap().passed_over;
+    assert_eq!(told, [PassedOver { setting: "logOptions.maxBackup".to_owned(), reason: None }]);
+}
+
+#[test]
 fn durations_have_units() {
     for (text, millis) in [("250ms", 250), ("5s", 5_000), ("2m", 120_000), ("1h", 3_600_000), ("0s", 0)] {
         let settings = parse(json!({"networkWait": text})).unwrap();
@@ -124,6 +140,14 @@ fn what_cannot_be_read_names_the_setting() {
         (json!({"clusterNetwork": "../x"}), "clusterNetwork"),
         (json!({"clusterNetwork": "no name"}), "clusterNetwork"),
         (json!({"clusterNetwork": "a", "delegates": [{"name": "b", "type": "c"}]}), "delegates"),
+        (json!({"clusterNetwork": "a", "multusAutoconfigDir": "/c"}), "multusAutoconfigDir"),
+        (json!({"clusterNetwork": "a", "multusMasterCNI": "b"}), "multusMasterCNI"),
+        (
+            json!({"delegates": [{"name": "b", "type": "c"}], "multusAutoconfigDir": "/c"}),
+            "multusAutoconfigDir",
+        ),
+        (json!({"multusMasterCNI": "/etc/cni/net.d/10-a.conflist"}), "multusMasterCNI"),
+        (json!({"multusMasterCNI": ".."}), "multusMasterCNI"),
         (json!({"delegates": {}}), "delegates"),
         (json!({"delegates": [{"type": "bridge"}]}), "delegates[0]"),
         (json!({"delegates": [{"name": "a", "type": "bridge"}, null]}), "delegates[1]"),

@@ -85,7 +85,12 @@ fn complete(
             None => say(&mut keys, key, ours, absent),
         }
     }
-    if let PrimarySource::FirstIn(absent) = &unsaid.primary {
+    // Beside a primary that is named or given, the directory would be a contradiction.
+    let searched =
+        |given: &PrimarySource| matches!(given, PrimarySource::FirstIn(_) | PrimarySource::FileIn { .. });
+    if let (PrimarySource::FirstIn(absent), true) =
+        (&unsaid.primary, searched(&Settings::parse(&keys)?.primary))
+    {
         say(&mut keys, "multusAutoconfigDir", &host.conf_dir, absent);
     }
     say(&mut keys, "binDir", &host.bin_dir, &unsaid.bin_dir);
@@ -137,6 +142,20 @@ mod tests {
                 &usual,
                 NodeDirectory::default(),
                 json!({"logLevel": "info", "vendor": 1}),
+            ),
+            (
+                json!({"clusterNetwork": "a", "binDir": "/b"}),
+                &unusual,
+                NodeDirectory::default(),
+                json!({"clusterNetwork": "a", "binDir": "/b"}),
+            ),
+            (
+                json!({"multusMasterCNI": "a.conf", "binDir": "/b"}),
+                &unusual,
+                NodeDirectory::default(),
+                json!({
+                    "multusMasterCNI": "a.conf", "multusAutoconfigDir": "/var/lib/rancher/net.d", "binDir": "/b",
+                }),
             ),
             (
                 json!({}),
