@@ -96,9 +96,13 @@ fn what_does_not_come_is_refused_with_its_path_and_what_to_do() {
         ("named.d holds none with \"name\": \"a\"", "default/a has no configuration of its own", |node| {
             node.outcome("default/a", Outcome::OnNode { name: cni::NetworkName::parse("a").unwrap() });
         }),
-        ("run/pods/default/web does not exist", "or let the runtime pass annotations", |node| {
-            node.set(json!({"runtimeConfig": {"portMappings": []}}));
-        }),
+        (
+            "run/pods/default/web does not exist",
+            "\"capabilities\": {\"io.kubernetes.cri.pod-annotations\": true} in meta-cni's",
+            |node| {
+                node.set(json!({"runtimeConfig": {"portMappings": []}}));
+            },
+        ),
         (
             "named.d holds no configuration with that name",
             "setting defaultNetworks names network x",
