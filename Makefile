@@ -49,7 +49,7 @@ build: setup ## build the static release executables meta-cni and braid
 		env $(STATIC) cargo build $(LOCKED) --release --target $(TARGET) -p meta-cni -p operator
 	@ls -l $(META_CNI) $(OPERATOR) | awk '{ printf "    %s: %.1f MiB\n", $$NF, $$5 / 1048576 }'
 
-demo: build ## show Braid at work: one pod, several networks (needs root)
+demo: build ## show Braid at work: two pods, several networks each (needs root)
 	@$(STEP) 'building the demo' 'read the first error above' cargo build $(LOCKED) -p e2e --bins
 	@$(STEP) 'running the demo' 'the last line above says which step failed; it needs root: sudo -E make demo' \
 		env $(PROGRAMS) $(TARGET_DIR)/debug/demo
