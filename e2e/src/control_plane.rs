@@ -4,6 +4,7 @@
 //! cleared away by the next start. The executables come from `KUBEBUILDER_ASSETS`, else `BRAID_KUBERNETES_BIN`,
 //! else from the cache that `scripts/kubernetes` fills.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -190,7 +191,7 @@ impl ControlPlane {
 
     /// A kubeconfig for the owner of a token.
     pub fn kubeconfig(&self, token: &str) -> Result<PathBuf> {
-        let path = self.file(&format!("kubeconfig.{}", token.get(..40.min(token.len())).unwrap_or_default()));
+        let path = self.file(&format!("kubeconfig.{}", text_name(token)));
         let config = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "braid",
             "contexts": [{"name": "braid", "context": {"cluster": "braid", "user": "braid"}}],
@@ -217,10 +218,52 @@ impl ControlPlane {
         output(command.arg("--kubeconfig").arg(self.kubeconfig(token)?).args(arguments))
     }
 
+    /// Applies manifests of the sources, named from their top.
+    pub fn apply(&self, path: &str) -> Result<()> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+        self.kubectl(ADMIN, &["apply", "-f", &path.display().to_string()]).map(drop)
+    }
+
+    /// A token of a service account, as its pods would get it.
+    pub fn service_account_token(&self, namespace: &str, name: &str) -> Result<String> {
+        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token");
+        let request = self.file("token-request.json");
+        let body = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+            "spec": {"expirationSeconds": 3600}});
+        fs::write(&request, body.to_string()).context("writing a token request")?;
+        let answer =
+            self.kubectl(ADMIN, &["create", "--raw", &path, "-f", &request.display().to_string()])?;
+        let answer: Value = serde_json::from_str(&answer).context("reading the answer to a token request")?;
+        answer["status"]["token"].as_str().map(str::to_owned).context("an answer without a token")
+    }
+
+    /// What roles permit: `group/resource verb`, for every rule of the named roles.
+    pub fn permitted(&self, roles: &[&str]) -> Result<BTreeSet<String>> {
+        let mut found = BTreeSet::new();
+        for role in roles {
+            let (namespace, name) = role.split_once('/').unwrap_or(("", role));
+            let kind = if namespace.is_empty() { "clusterrole" } else { "role" };
+            let mut arguments = vec!["get", kind, name, "-o", "json"];
+            arguments.extend(if namespace.is_empty() { vec![] } else { vec!["-n", namespace] });
+            let json: Value = serde_json::from_str(&self.kubectl(ADMIN, &arguments)?)?;
+            for rule in json["rules"].as_array().into_iter().flatten() {
+                let texts = |key: &str| -> Vec<String> {
+                    let all = rule[key].as_array().into_iter().flatten();
+                    all.filter_map(Value::as_str).map(str::to_owned).collect()
+                };
+                for group in texts("apiGroups") {
+                    for resource in texts("resources") {
+                        found.extend(texts("verbs").iter().map(|verb| format!("{group}/{resource} {verb}")));
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+
     /// Installs Braid's definitions, and waits until they are served.
     pub fn install_definitions(&self) -> Result<()> {
-        let yaml = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crds/yaml");
-        self.kubectl(ADMIN, &["apply", "-f", &yaml.display().to_string()])?;
+        self.apply("crds/yaml")?;
         let all = ["wait", "--for=condition=Established", "--timeout=30s", "crd", "--all"];
         self.kubectl(ADMIN, &all).map(drop)
     }
@@ -252,6 +295,12 @@ impl Drop for ControlPlane {
             report(&error);
         }
     }
+}
+
+/// A file name for a token, which may be long.
+fn text_name(token: &str) -> String {
+    use sha2::Digest;
+    sha2::Sha256::digest(token).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn send(child: &Child, signal: Signal) -> Result<()> {

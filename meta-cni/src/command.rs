@@ -10,7 +10,7 @@ use store::settings::Settings;
 use crate::attach::search_path;
 use crate::call::Call;
 use crate::log::Log;
-use crate::unfinished::{Taken, take_up_one};
+use crate::unfinished::{InUse, Taken, take_up_one};
 
 const HELP: &str = "\
 Braid's CNI plugin. A container runtime calls it, with CNI_COMMAND in its environment.
@@ -18,7 +18,8 @@ Braid's CNI plugin. A container runtime calls it, with CNI_COMMAND in its enviro
 By hand:
   meta-cni gc [--config FILE] [--run-dir DIR] [--state-dir DIR] [--bin-dir DIR]
       Take up unfinished work of this node at once: DELs that failed, ADDs that were killed, containers
-      that the operator has given up. Prints what it did. Exit status 1 if something is still left.
+      that the operator has given up. Prints what it did. Exit status 1 if something is still left;
+      a container that was given up and whose network namespace still lives is the runtime's to end.
       --config     read directories and log settings from a CNI configuration
                    (default /etc/cni/net.d/00-braid.conflist, if it is there)
       --run-dir    default /run/braid
@@ -105,19 +106,29 @@ fn collect(call: &Call, out: &mut dyn Write) -> io::Result<u8> {
             return Ok(1);
         }
     };
-    let (mut undone, mut left) = (0, 0);
+    let (mut undone, mut left, mut in_use) = (0, 0, 0);
     for key in &keys {
-        let (line, is_left) = match take_up_one(call, key, &call.exec, true) {
+        let (line, count) = match take_up_one(call, key, &call.exec, true) {
             Ok(Taken::AtRest) => continue,
-            Ok(Taken::Done) => ("undone".to_owned(), false),
-            Ok(Taken::Busy) => ("busy: another process is at it".to_owned(), true),
-            Ok(Taken::Failed(error)) => (format!("left: {error}"), true),
-            Err(error) => (format!("left: {}", cni::error::chain_text(&error)), true),
+            Ok(Taken::Done) => ("undone".to_owned(), &mut undone),
+            Ok(Taken::Busy) => ("busy: another process is at it".to_owned(), &mut left),
+            Ok(Taken::InUse(InUse { netns, reason })) => {
+                let netns = netns.display();
+                let line =
+                    format!("in use: {reason}, but its namespace {netns} lives; left to the runtime's DEL");
+                (line, &mut in_use)
+            }
+            Ok(Taken::Failed(error)) => (format!("left: {error}"), &mut left),
+            Err(error) => (format!("left: {}", cni::error::chain_text(&error)), &mut left),
         };
         writeln!(out, "{}: {line}", name(key))?;
-        if is_left { left += 1 } else { undone += 1 }
+        *count += 1;
     }
-    writeln!(out, "unfinished containers: {undone} undone, {left} left")?;
+    write!(out, "unfinished containers: {undone} undone, {left} left")?;
+    if in_use > 0 {
+        write!(out, ", {in_use} in use")?;
+    }
+    writeln!(out)?;
     Ok(u8::from(left > 0))
 }
 

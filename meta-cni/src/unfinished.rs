@@ -1,13 +1,14 @@
 //! Unfinished work of earlier runs: DELs that failed, ADDs that were killed, records that the operator has
 //! marked. Later runs take it up after their own work, a little at a time; `meta-cni gc` does it at once.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use cni::CniError;
 use cni::exec::ProcessExec;
 use store::StoreError;
 use store::lock::Lock;
-use store::record::{self, DelFailure, Record, RecordKey, now_ms};
+use store::record::{self, DelFailure, Phase, Record, RecordKey, now_ms};
 
 use crate::call::{Call, store_error};
 use crate::del;
@@ -25,8 +26,28 @@ pub(crate) enum Taken {
     AtRest,
     /// Somebody else is at it.
     Busy,
+    /// Given up, but its network namespace still lives: left to the runtime's DEL.
+    InUse(InUse),
     /// Still not possible.
     Failed(CniError),
+}
+
+/// A container that was given up and that still has its network namespace. Its sandbox runs: the pod of a
+/// static manifest without mirror, or one that was deleted by force. It must not lose its network; the runtime
+/// will call DEL itself.
+pub(crate) struct InUse {
+    /// Its namespace.
+    pub(crate) netns: PathBuf,
+    /// Why the operator gave it up.
+    pub(crate) reason: String,
+}
+
+impl InUse {
+    /// Whether that is so for a record.
+    fn of(record: &Record) -> Option<Self> {
+        let reason = record.abandoned.clone().filter(|_| record.phase == Phase::Attached)?;
+        Some(Self { netns: record.netns_for_undo()?, reason })
+    }
 }
 
 /// Takes up what is due, within the bound, unless another process does so already.
@@ -72,6 +93,10 @@ pub(crate) fn take_up_one(
             return Ok(Taken::Failed(store_error(&error)));
         }
     };
+    // Its hint stays: once the namespace is gone, a later run undoes it.
+    if let Some(in_use) = InUse::of(&record) {
+        return Ok(Taken::InUse(in_use));
+    }
     // What this very run has tried in vain is for a later one.
     let waits = |failure: &DelFailure| failure.last_ms >= call.begun_ms || !is_due(failure, now_ms());
     if !at_once && record.failure.as_ref().is_some_and(waits) {

@@ -1,7 +1,8 @@
 //! `braid check`: what the node role and meta-cni would say of files, without changing anything.
 //!
 //! The verdicts come from the code that those run: [`render`] for networks, the
-//! annotation parser for pods, the configuration and settings parsers for files of the runtime.
+//! annotation parser for pods, the configuration and settings parsers for files of the runtime; and, as at the
+//! controller, from [`judgement`] for what only a run or another network would show.
 
 mod pods;
 
@@ -12,8 +13,10 @@ use cni::NetworkList;
 use cni::config::directory::{self, LoadError};
 use cni::error::chain_text;
 use serde_json::{Map, Value};
+use store::network::Outcome;
 use store::settings::Settings;
 
+use crate::controller::judgement::{self, Judgement, hints};
 use crate::manifests::documents::{self, Form, Object};
 use crate::manifests::{Added, Manifests};
 use crate::node::render;
@@ -30,12 +33,27 @@ pub fn check(files: &[PathBuf], out: &mut dyn Write, err: &mut dyn Write) -> io:
             unable = true;
         }
     }
+    networks(&mut report)?;
     report.close(files.len())?;
     Ok(match (unable, report.errors) {
         (true, _) => Verdict::Unable,
         (false, 0) => Verdict::Fine,
         (false, _) => Verdict::Wrong,
     })
+}
+
+/// Judges the networks of all files together: they may be in each other's way. What keeps a network from being
+/// rendered has been told where it was found.
+fn networks(report: &mut Report<'_>) -> io::Result<()> {
+    let judgements = judgement::judge(&report.manifests.networks);
+    for (name, judgement) in judgements {
+        let Some(network) = report.manifests.networks.get(&name) else { continue };
+        if !matches!(network.outcome, Outcome::Refused { .. }) {
+            let origin = network.origin.clone();
+            report.judgement(&origin, &name.to_string(), &judgement)?;
+        }
+    }
+    Ok(())
 }
 
 /// What the files are found to hold, told as it is found.
@@ -61,6 +79,11 @@ impl<'a> Report<'a> {
     fn warning(&mut self, origin: &str, place: &str, text: &str) -> io::Result<()> {
         self.warnings += 1;
         self.line(origin, place, "warning", text)
+    }
+
+    fn judgement(&mut self, origin: &str, place: &str, judgement: &Judgement) -> io::Result<()> {
+        judgement.errors.iter().try_for_each(|text| self.error(origin, place, text))?;
+        judgement.warnings.iter().try_for_each(|text| self.warning(origin, place, text))
     }
 
     fn line(&mut self, origin: &str, place: &str, kind: &str, text: &str) -> io::Result<()> {
@@ -139,23 +162,6 @@ fn check_object(origin: &str, object: Object, report: &mut Report<'_>) -> io::Re
     }
 }
 
-/// What is allowed in a configuration, and seldom meant.
-fn hints(config: &str) -> Vec<&'static str> {
-    let Ok(Value::Object(object)) = serde_json::from_str(config) else { return Vec::new() };
-    let has = |key: &str| object.get(key).is_some_and(|value| !value.is_null() && value.as_str() != Some(""));
-    let hints = [
-        (
-            !has("cniVersion") && !has("cniVersions"),
-            "no \"cniVersion\" means 0.1.0: one address for each family, no CHECK; \"1.0.0\" is usual",
-        ),
-        (
-            has("type") && has("plugins"),
-            "\"type\" beside \"plugins\" means a single plugin; \"plugins\" is not read",
-        ),
-    ];
-    hints.into_iter().filter(|(holds, _)| *holds).map(|(_, hint)| hint).collect()
-}
-
 /// A configuration of the runtime, with the plugins of its subdirectory.
 fn configuration(file: &Path, text: &str, report: &mut Report<'_>) -> io::Result<Result<(), String>> {
     let origin = file.display().to_string();
@@ -175,6 +181,9 @@ fn configuration(file: &Path, text: &str, report: &mut Report<'_>) -> io::Result
     if let Err(error) = render::examine(&list) {
         report.error(&origin, "", &chain_text(&error))?;
     }
+    let mut judgement = Judgement::default();
+    judgement::examine(&list, &mut judgement);
+    report.judgement(&origin, "", &judgement)?;
     for hint in hints(text) {
         report.warning(&origin, "", hint)?;
     }

@@ -8,6 +8,7 @@
 //! | keep the nodes' reports in order | [`reports`] |
 //! | answer admission requests | [`webhook`], [`certificate`] |
 //! | know what the leader knows | [`known`] |
+//! | tell whether it can work, and what it knows | [`readiness`], [`shown`] |
 //! | run all of it | [`role`] |
 
 pub mod certificate;
@@ -15,8 +16,10 @@ pub mod conditions;
 pub mod judgement;
 pub mod known;
 pub mod lease;
+pub mod readiness;
 pub mod reports;
 pub mod role;
+pub mod shown;
 pub mod webhook;
 
 #[cfg(test)]

@@ -113,6 +113,8 @@ pub struct Pod {
     pub mirrors: Option<String>,
     /// Its `network-status` annotation, as a hash ([`text_hash`]); `None` where it has none.
     pub network_status: Option<u64>,
+    /// When it was made, in milliseconds since 1970 by the API server's clock.
+    pub created_ms: Option<u64>,
 }
 
 impl Pod {
@@ -150,7 +152,8 @@ pub struct Record {
     pub created_ms: u64,
     /// The attachments, primary first.
     pub attachments: Vec<Attachment>,
-    /// The text of the `network-status` annotation that says what the container got; once it is attached.
+    /// The text of the `network-status` annotation that says what the container got: of a pod's container that
+    /// is attached.
     pub network_status: Option<String>,
     /// What the last DEL could not undo, for people, and how often it has been tried.
     pub failure: Option<(String, u32)>,

@@ -11,6 +11,7 @@
 //! | find what nobody will undo | [`abandoned`] |
 //! | put the plugin on the host | [`install`] |
 //! | tell the API server about the node | [`report`] |
+//! | say whether the node is ready, and show what is known | [`readiness`], [`shown`] |
 //! | run all of it | [`role`] |
 
 pub mod abandoned;
@@ -20,10 +21,12 @@ pub mod install;
 pub mod network_status;
 pub mod networks;
 pub mod pods;
+pub mod readiness;
 pub mod records;
 pub mod render;
 pub mod report;
 pub mod role;
+pub mod shown;
 pub mod sync;
 
 use std::fmt;

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cni::error::chain_text;
-use futures::{Stream, StreamExt, future, stream};
+use futures::{Stream, StreamExt, stream};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
 use store::StoreError;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::{error, info, warn};
 
 use crate::cluster::{Meaning, meaning};
@@ -22,6 +22,9 @@ use crate::metrics::Metrics;
 
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(64);
+
+/// Without an error for so long, a watch works again: kube waits 30 s at most before it tries.
+const QUIET: Duration = Duration::from_secs(90);
 
 /// What is watched, for people.
 #[derive(Debug, Clone, Copy)]
@@ -52,34 +55,74 @@ pub fn events<K, S>(
     stream: impl Fn() -> S,
     subject: Subject,
     metrics: Arc<Metrics>,
-    mut trouble: impl FnMut(Option<String>),
+    trouble: impl FnMut(Option<String>),
 ) -> impl Stream<Item = Event<K>>
 where
     K: Debug + Send + 'static,
     S: Stream<Item = watcher::Result<Event<K>>> + Send,
 {
-    let mut last = None;
-    lasting(stream).default_backoff().filter_map(move |item| {
-        let (event, text) = match item {
-            // A list begins before the API server has answered anything.
-            Ok(Event::Init) => return future::ready(Some(Event::Init)),
-            Ok(event) => (Some(event), None),
-            Err(error) => {
-                metrics.watch_errors.inc();
-                (None, Some(explain(&error, subject)))
+    let watch = Watch {
+        stream: Box::pin(lasting(stream).default_backoff()),
+        told: Told { subject, metrics, trouble, last: None },
+    };
+    stream::unfold(watch, |mut watch| async { Some((watch.next().await?, watch)) })
+}
+
+/// A stream of kube's watcher, and what was told of its errors.
+struct Watch<S, T> {
+    stream: S,
+    told: Told<T>,
+}
+
+impl<K, S, T> Watch<S, T>
+where
+    S: Stream<Item = watcher::Result<Event<K>>> + Unpin,
+    T: FnMut(Option<String>),
+{
+    async fn next(&mut self) -> Option<Event<K>> {
+        loop {
+            // A watch that was resumed says nothing until something changes.
+            let patience = if self.told.last.is_some() { QUIET } else { Duration::MAX };
+            match timeout(patience, self.stream.next()).await {
+                Err(_) => self.told.well(),
+                // A list begins before the API server has answered anything.
+                Ok(Some(Ok(Event::Init))) => return Some(Event::Init),
+                Ok(Some(Ok(event))) => {
+                    self.told.well();
+                    return Some(event);
+                }
+                Ok(Some(Err(error))) => self.told.wrong(&error),
+                Ok(None) => return None,
             }
-        };
-        if text != last {
-            if let Some(text) = &text {
-                warn!(error = text, "the {} cannot be watched; trying again", subject.what);
-            } else {
-                info!("the {} are watched again", subject.what);
-            }
-            trouble(text.clone());
-            last = text;
         }
-        future::ready(event)
-    })
+    }
+}
+
+/// Tells each trouble once.
+struct Told<T> {
+    subject: Subject,
+    metrics: Arc<Metrics>,
+    trouble: T,
+    last: Option<String>,
+}
+
+impl<T: FnMut(Option<String>)> Told<T> {
+    fn wrong(&mut self, error: &watcher::Error) {
+        self.metrics.watch_errors.inc();
+        let text = explain(error, self.subject);
+        if self.last.as_ref() != Some(&text) {
+            warn!(error = text, "the {} cannot be watched; trying again", self.subject.what);
+            (self.trouble)(Some(text.clone()));
+            self.last = Some(text);
+        }
+    }
+
+    fn well(&mut self) {
+        if self.last.take().is_some() {
+            info!("the {} are watched again", self.subject.what);
+            (self.trouble)(None);
+        }
+    }
 }
 
 /// What is kept as the API server says.
@@ -194,5 +237,24 @@ mod tests {
         assert!(matches!(seen[..], [Event::Init, Event::Apply(1), Event::Apply(2)]), "{seen:?}");
         assert_eq!(told, [true, false]);
         assert_eq!(metrics.watch_errors.get(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_was_resumed_in_silence_is_well_after_a_while() {
+        let items = || {
+            let failed = Err(watcher::Error::WatchStartFailed(answer(500)));
+            stream::iter([failed]).chain(stream::pending::<watcher::Result<Event<u8>>>())
+        };
+        let (metrics, _) = Metrics::new();
+        let (sender, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let mut events = Box::pin(events(items, SUBJECT, metrics, move |text| {
+            let _ = sender.send(text.is_some());
+        }));
+        let begun = Instant::now();
+        tokio::select! {
+            _ = events.next() => unreachable!(),
+            () = async { while told.recv().await == Some(true) {} } => {}
+        }
+        assert!(begun.elapsed() >= QUIET);
     }
 }

@@ -331,7 +331,7 @@ fn the_examples_are_without_fault() {
 #[test]
 fn help_and_version_are_there() {
     for (args, part) in [
-        (&["--help"][..], "Keep this node's networks as manifests say"),
+        (&["--help"][..], "Keep this node's networks as the API server"),
         (&["--version"], concat!("braid ", env!("CARGO_PKG_VERSION"))),
         (&["node", "--help"], "[env: BRAID_RUN_DIR=]"),
         (&["check", "--help"], "Exit code: 0 no errors, 1 errors, 2"),

@@ -35,7 +35,8 @@ fn a_network_is_made_changed_broken_mended_and_deleted_on_the_node_as_in_the_api
             ["get", "nodereport", NODE, "-o", "jsonpath={.report.refused[0].network} {.report.networks}"];
         scene.plane.kubectl(ADMIN, &path)
     };
-    wait::until("the report names it", || Ok(report().unwrap_or_default() == "default/storage ")).unwrap();
+    wait::until("the report names it", || Ok(report().unwrap_or_default().trim() == "default/storage"))
+        .unwrap();
     scene.put_network("storage", r#"{"type":"bridge"}"#).unwrap();
     scene.wait_for_network("storage").unwrap();
     wait::until(

@@ -1,1 +1,70 @@
-//! What the role may do: exactly what it does.
+//! What the role may do: exactly what it does. It runs as its service account, with the rights that are shipped.
+
+use std::collections::BTreeSet;
+
+use e2e::control_plane::ADMIN;
+use e2e::wait;
+
+use crate::scene::{Scene, possible};
+
+const USER: &str = "system:serviceaccount:braid-system:braid-node";
+
+#[test]
+fn the_role_needs_every_right_that_is_shipped_and_no_other() {
+    if !possible() {
+        return;
+    }
+    let mut scene = Scene::without_role().unwrap();
+    scene.plane.apply("deploy/rbac/node.yaml").unwrap();
+    let token = scene.plane.service_account_token("braid-system", "braid-node").unwrap();
+    scene.start_role(&token, &["--daemonset", "braid-system/braid-node"]).unwrap();
+    scene.role.as_mut().unwrap().wait_until_ready().unwrap();
+    scene.put_bridge("storage", 1).unwrap();
+    scene.wait_for_network("storage").unwrap();
+    let pod = scene.put_pod("web", "storage").unwrap();
+    scene.node.add(&pod).unwrap();
+    scene.wait_for_status(&pod, &["eth0", "net1"]).unwrap();
+    wait::until("the events and the report are written", || {
+        let reports = scene.plane.kubectl(ADMIN, &["get", "nodereports", "-o", "name"])?;
+        let events = scene.plane.kubectl(ADMIN, &["get", "events", "-o", "name"])?;
+        Ok(!reports.is_empty() && !events.is_empty())
+    })
+    .unwrap();
+    scene.node.del(&pod).unwrap();
+    let configuration = scene.node.file("net.d/00-braid.conflist");
+    assert!(configuration.exists());
+    // There is no DaemonSet: it was deleted, and the primary serves the node again.
+    assert!(scene.role.take().unwrap().stop().unwrap().success());
+    assert!(!configuration.exists());
+
+    let requests = scene.plane.requests().unwrap();
+    let ours: Vec<_> = requests.iter().filter(|request| request.user == USER).collect();
+    let refused: Vec<_> = ours.iter().filter(|request| [401, 403].contains(&request.code)).collect();
+    assert!(refused.is_empty(), "{refused:?}");
+    let mut used: BTreeSet<String> = ours
+        .iter()
+        .map(|request| format!("{}/{} {}", request.group, request.resource, request.verb))
+        .collect();
+    // Server-side apply of what is not there yet is a creation to RBAC and a patch to the audit log.
+    used.insert("braid.dev/nodereports create".to_owned());
+    let permitted = scene.plane.permitted(&["braid-node", "braid-system/braid-node"]).unwrap();
+    let needless: Vec<_> = permitted.difference(&used).collect();
+    assert!(needless.is_empty(), "permitted and not used: {needless:?}");
+}
+
+#[test]
+fn without_a_right_the_role_says_which_one() {
+    if !possible() {
+        return;
+    }
+    let mut scene = Scene::without_role().unwrap();
+    scene.plane.apply("deploy/rbac/node.yaml").unwrap();
+    let token = scene.plane.service_account_token("braid-system", "braid-node").unwrap();
+    scene.plane.kubectl(ADMIN, &["delete", "clusterrolebinding", "braid-node"]).unwrap();
+    scene.start_role(&token, &[]).unwrap();
+    wait::until("it says so", || {
+        let (code, reasons) = scene.role().get("/readyz").unwrap_or_default();
+        Ok(code == 503 && reasons.contains("RBAC has to permit Braid to list and watch the networks"))
+    })
+    .unwrap();
+}

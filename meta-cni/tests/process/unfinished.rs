@@ -98,17 +98,89 @@ fn a_del_that_failed_is_taken_up_by_a_run_of_any_verb() {
     }
 }
 
-#[test]
-fn a_container_that_the_node_role_gave_up_is_undone() {
+/// A node whose container `c1` the node role has given up.
+fn node_with_given_up() -> Node {
     let node = Node::with(&["a"]);
     node.add("c1").networks("a").result();
     node.edit_record("c1", |record| record.abandoned = Some("its pod is gone".to_owned()));
     node.forget();
+    node
+}
+
+#[test]
+fn a_container_that_the_node_role_gave_up_is_undone_without_its_namespace() {
+    type Change = fn(&Node);
+    let gone: [(&str, Change); 3] = [
+        ("removed", |node| fs::remove_file(node.path("netns")).unwrap()),
+        ("another one's now", |node| {
+            // A file beside it, then in its place: surely another inode.
+            fs::write(node.path("netns-2"), "").unwrap();
+            fs::rename(node.path("netns-2"), node.path("netns")).unwrap();
+        }),
+        ("of an earlier boot", |node| {
+            node.edit_record("c1", |record| record.boot_id = "an earlier boot".to_owned());
+        }),
+    ];
+    for (what, go) in gone {
+        let node = node_with_given_up();
+        go(&node);
+        node.status().succeed();
+        assert_eq!(node.done(), ["DEL a net1", "DEL primary eth0"], "{what}");
+        assert!(node.calls().iter().all(|call| call.env["CNI_NETNS"].is_empty()), "{what}");
+        assert!(node.leftovers().is_empty(), "{what}");
+    }
+}
+
+#[test]
+fn a_container_that_was_given_up_keeps_its_network_while_its_namespace_lives() {
+    let node = node_with_given_up();
+    let before = node.record("c1");
+    node.status().succeed();
+    node.add("c2").result();
+    node.del("c2").succeed();
+    assert_eq!(node.take_done(), ["ADD primary eth0", "DEL primary eth0"], "nothing of c1");
+    assert_eq!(node.record("c1"), before);
+    let expected = ["state/attachments/c1", "run/unfinished/c1", "run/locks/container/c1"];
+    assert_eq!(node.leftovers(), expected, "it stays hinted at");
+    // Once its sandbox is gone, it is taken up.
+    fs::remove_file(node.path("netns")).unwrap();
     node.status().succeed();
     assert_eq!(node.done(), ["DEL a net1", "DEL primary eth0"]);
-    let netns = node.path("netns").display().to_string();
-    assert!(node.calls().iter().all(|call| call.env["CNI_NETNS"] == netns));
     assert!(node.leftovers().is_empty());
+}
+
+#[test]
+fn the_runtimes_del_undoes_what_was_given_up_and_still_lives() {
+    let node = node_with_given_up();
+    node.del("c1").succeed();
+    assert_eq!(node.done(), ["DEL a net1", "DEL primary eth0"]);
+    assert!(node.leftovers().is_empty());
+}
+
+#[test]
+fn a_del_that_failed_is_taken_up_though_the_node_role_gave_the_container_up() {
+    let node = node_with_failed_del();
+    node.edit_record("c1", |record| record.abandoned = Some("its pod is gone".to_owned()));
+    node.status().succeed();
+    assert_eq!(node.done(), ["DEL a net1"], "the runtime has ended it: its namespace does not matter");
+    assert!(node.record("c1").is_none());
+}
+
+#[test]
+fn gc_by_hand_says_that_it_left_what_lives_and_why() {
+    let node = node_with_given_up();
+    let answer = node.gc_by_hand().answer();
+    assert_eq!(answer.code(), 0, "{answer:?}");
+    let netns = node.path("netns").display().to_string();
+    assert_eq!(
+        answer.stdout,
+        format!(
+            "container c1, interface eth0: in use: its pod is gone, but its namespace {netns} lives; left to \
+             the runtime's DEL\nunfinished containers: 0 undone, 0 left, 1 in use\n"
+        )
+    );
+    assert!(node.calls().is_empty());
+    assert!(node.record("c1").is_some());
 }
 
 #[test]
@@ -198,6 +270,8 @@ fn the_time_for_unfinished_work_is_bounded() {
         fs::remove_file(node.path("run/unfinished").join(container)).unwrap();
     }
     fs::remove_file(node.path("run/unfinished/.looked")).unwrap();
+    // Their sandboxes are gone.
+    fs::remove_file(node.path("netns")).unwrap();
     node.forget();
     node.set(json!({"delegateTimeout": "700ms"}));
     node.steer("primary", "DEL", json!({"hang": true}));

@@ -1,13 +1,13 @@
 //! The network annotations of pods, and of the pod templates of workloads.
 
-use cni::error::chain_text;
-use cni::npwg::selection::Selection;
-use cni::npwg::{DEFAULT_NETWORK, NETWORKS, Namespace, parse_default_network, parse_selections};
+use cni::config::kind_of;
+use cni::npwg::{DEFAULT_NETWORK, NETWORKS, Namespace};
 use serde_json::{Map, Value};
 
+use crate::controller::judgement::Judgement;
+use crate::controller::judgement::pods::asked;
 use crate::manifests::documents::Object;
 use crate::manifests::namespace_of;
-use cni::config::kind_of;
 
 /// Where kinds of workloads, known and unknown, keep the metadata of their pods.
 const TEMPLATES: &[&[&str]] = &[
@@ -97,39 +97,8 @@ impl Findings {
             Ok(namespaces) => namespaces,
             Err(error) => return self.errors.push(error.to_string()),
         };
-        if let Some(text) = self.annotation(annotations, NETWORKS) {
-            match parse_selections(text, &own) {
-                Ok(selections) => self.unknown_keys("networks", &selections),
-                Err(error) => self.errors.push(chain_text(&error)),
-            }
-        }
-        if let Some(text) = self.annotation(annotations, DEFAULT_NETWORK) {
-            match parse_default_network(text, &default) {
-                Ok(selection) => self.unknown_keys("default-network", &[selection]),
-                Err(error) => self.errors.push(chain_text(&error)),
-            }
-        }
-    }
-
-    fn annotation<'a>(&mut self, annotations: &'a Map<String, Value>, key: &str) -> Option<&'a str> {
-        match annotations.get(key)? {
-            Value::String(text) => Some(text),
-            other => {
-                let hint = "write JSON as a text, for example after \": |\"";
-                self.errors.push(format!("annotation {key} is {}, not a string; {hint}", kind_of(other)));
-                None
-            }
-        }
-    }
-
-    fn unknown_keys(&mut self, list: &str, selections: &[Selection]) {
-        for (index, selection) in selections.iter().enumerate() {
-            for key in &selection.unknown_keys {
-                let network = selection.network.to_string();
-                self.warnings.push(format!(
-                    "{list}[{index}] ({network:?}): key {key:?} is not known and has no effect"
-                ));
-            }
-        }
+        let Judgement { errors, warnings } = asked(annotations, &own, &default).judgement;
+        self.errors.extend(errors);
+        self.warnings.extend(warnings);
     }
 }

@@ -209,3 +209,43 @@ fn files_that_cannot_be_checked_are_told_apart_from_wrong_ones() {
         "{err}"
     );
 }
+
+#[test]
+fn networks_of_all_files_are_judged_together() {
+    let nad = |name: &str, config: &str| {
+        format!(
+            "apiVersion: k8s.cni.cncf.io/v1\nkind: NetworkAttachmentDefinition\nmetadata: {{name: {name}}}\nspec:\n  \
+             config: '{config}'\n"
+        )
+    };
+    let bridge = |name: &str, subnet: &str, more: &str| {
+        let ipam = format!(r#"{{"type":"host-local","subnet":"{subnet}"{more}}}"#);
+        nad(name, &format!(r#"{{"cniVersion":"1.0.0","type":"bridge","bridge":"br0","ipam":{ipam}}}"#))
+    };
+    let (verdict, lines, _) = told(&[
+        ("a.yaml", &bridge("a", "10.1.0.0/24", "")),
+        ("b.yaml", &bridge("b", "10.1.0.0/25", "")),
+        ("c.yaml", &bridge("c", "10.2.0.7/24", "")),
+    ]);
+    assert!(lines[0].starts_with("a.yaml: default/a: warning: its host-local ranges overlap"), "{lines:?}");
+    assert!(lines[1].starts_with("b.yaml: default/b: warning: its host-local ranges overlap"), "{lines:?}");
+    assert!(
+        lines[2].starts_with("c.yaml: default/c: error: plugin \"bridge\": ipam: \"subnet\""),
+        "{lines:?}"
+    );
+    assert!(lines[3].ends_with("1 error, 2 warnings"), "{lines:?}");
+    assert_eq!(verdict, Verdict::Wrong);
+
+    let inner = bridge("d", "10.3.0.0/24", r#","dataDir":"/var/lib/cni/networks/default_a""#);
+    let (verdict, lines, _) = told(&[("a.yaml", &bridge("a", "10.1.0.0/24", "")), ("d.yaml", &inner)]);
+    assert!(lines[1].starts_with("d.yaml: default/d: error: the host-local data directory"), "{lines:?}");
+    assert_eq!(verdict, Verdict::Wrong);
+}
+
+#[test]
+fn configurations_of_the_runtime_are_judged_as_networks_are() {
+    let text = r#"{"cniVersion":"1.0.0","name":"n","type":"bridge","ipam":{"type":"host-local","subnet":"10.1.0.0"}}"#;
+    let (verdict, lines, _) = told(&[("a.conf", text)]);
+    assert!(lines[0].starts_with("a.conf: error: plugin \"bridge\": ipam: \"subnet\""), "{lines:?}");
+    assert_eq!(verdict, Verdict::Wrong);
+}

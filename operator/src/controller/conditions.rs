@@ -21,6 +21,7 @@ use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Client;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::warn;
 
@@ -209,6 +210,7 @@ impl<'a> Writer<'a> {
         });
         let mut writes = stream::iter(writes).buffer_unordered(WRITES);
         while let Some((network, written)) = writes.next().await {
+            count(self.metrics, &written);
             match written {
                 Ok(Ok(Written::Moot)) => {}
                 Ok(Ok(Written::Done)) => {
@@ -235,6 +237,16 @@ impl<'a> Writer<'a> {
         }
         true
     }
+}
+
+fn count(metrics: &Metrics, written: &Result<Result<Written, kube::Error>, Elapsed>) {
+    let outcome = match written {
+        Ok(Ok(Written::Done)) => Outcome::ok,
+        Ok(Ok(Written::Moot)) => Outcome::moot,
+        Ok(Ok(Written::NoStatus)) => Outcome::failed,
+        Ok(Err(_)) | Err(_) => Outcome::retried,
+    };
+    metrics.status_writes.get_or_create(&ByOutcome { outcome }).inc();
 }
 
 fn desire(

@@ -25,6 +25,8 @@ pub struct State {
     pub status_subresource: Option<bool>,
     /// What does not work now, by what is attempted, for people.
     pub problems: BTreeMap<&'static str, String>,
+    /// Whether the process has been told to stop.
+    pub stopping: bool,
 }
 
 /// The networks of the API server.

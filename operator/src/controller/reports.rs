@@ -28,7 +28,7 @@ use tracing::{debug, info};
 use super::known::State;
 use crate::cluster::{Meaning, meaning};
 use crate::known::Known;
-use crate::metrics::Metrics;
+use crate::metrics::{ByOutcome, Metrics, Outcome};
 use ownership::{Deed, Ledger, Owned};
 
 /// Who the controller is to the API server's bookkeeping of fields.
@@ -78,7 +78,7 @@ pub async fn run(client: Client, known: &Known<State>, metrics: &Metrics) -> Inf
             },
             () = sleep_until(due.unwrap_or(now)), if due.is_some() => {
                 let deeds = ledger.deeds(Instant::now());
-                match timeout(LONGEST_WRITES, act(&api, deeds)).await {
+                match timeout(LONGEST_WRITES, act(&api, deeds, metrics)).await {
                     Ok(Ok(())) => known.well(WRITE),
                     Ok(Err(error)) => known.trouble(WRITE, &error),
                     Err(elapsed) => known.trouble(WRITE, &elapsed),
@@ -152,12 +152,16 @@ fn on_node(event: Event<PartialObjectMeta<Node>>, ledger: &mut Ledger) {
 }
 
 /// Does what is to be done, and stops at the first error; what is left is found again.
-async fn act(api: &Api<NodeReport>, deeds: BTreeMap<String, Deed>) -> Result<(), kube::Error> {
-    let writes = deeds.iter().map(|(name, deed)| one(api, name, deed));
+async fn act(
+    api: &Api<NodeReport>,
+    deeds: BTreeMap<String, Deed>,
+    metrics: &Metrics,
+) -> Result<(), kube::Error> {
+    let writes = deeds.iter().map(|(name, deed)| one(api, name, deed, metrics));
     stream::iter(writes).buffer_unordered(WRITES).try_collect::<()>().await
 }
 
-async fn one(api: &Api<NodeReport>, name: &str, deed: &Deed) -> Result<(), kube::Error> {
+async fn one(api: &Api<NodeReport>, name: &str, deed: &Deed, metrics: &Metrics) -> Result<(), kube::Error> {
     let done = match deed {
         Deed::Adopt { uid, owners } => {
             let patch = json!({"metadata": {"uid": uid, "ownerReferences": owners}});
@@ -167,6 +171,8 @@ async fn one(api: &Api<NodeReport>, name: &str, deed: &Deed) -> Result<(), kube:
         Deed::Remove { uid } => {
             let only = Preconditions { uid: Some(uid.clone()), resource_version: None };
             api.delete(name, &DeleteParams::default().preconditions(only)).await.map(|_| {
+                let outcome = Outcome::ok;
+                metrics.node_report_removals.get_or_create(&ByOutcome { outcome }).inc();
                 info!(node = name, "removed the report of a node that is gone");
             })
         }

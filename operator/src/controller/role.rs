@@ -6,22 +6,27 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use cni::error::chain_text;
 use kube::Client;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use store::settings::Settings;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::known::State;
 use super::lease::candidate::Terms;
-use super::{conditions, lease, reports};
+use super::webhook::{self, Desk, Rules, networks};
+use super::{certificate, conditions, lease, readiness, reports, shown};
+use crate::admin::{self, Source};
 use crate::args::ControllerArgs;
 use crate::cluster::{self, ClusterError};
 use crate::known::Known;
 use crate::metrics::Metrics;
+use crate::tasks::{self, TaskError, Tasks};
 use crate::{Verdict, logs};
 
 /// Giving the Lease back must not hold up the end: in 15 s others take it anyway.
@@ -36,13 +41,16 @@ pub enum RoleError {
     /// No client of the API server.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
-    /// No runtime, or no signals.
-    #[error("start: {what}")]
-    Start {
-        /// What was attempted.
-        what: &'static str,
-        /// Why it failed.
-        source: io::Error,
+    /// A task cannot go on.
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    /// The settings cannot be used.
+    #[error("use the settings of {path}: {reason}", path = path.display())]
+    Settings {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
     },
     /// This process cannot tell who it is.
     #[error("make up this replica's identity: read {path}; a name can be given with --identity", path = path.display())]
@@ -56,49 +64,97 @@ pub enum RoleError {
 
 /// Runs the role until it is told to stop.
 pub fn run(args: &ControllerArgs) -> Result<Verdict, RoleError> {
-    logs::start(args.log_level);
-    let start = |what| move |source| RoleError::Start { what, source };
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(start("the runtime"))?;
-    let verdict = runtime.block_on(async {
-        let stop = Stop::new().map_err(start("listen to signals"))?;
-        let client = cluster::client(args.kubeconfig.as_deref()).await?;
-        let config = lease::Config {
-            namespace: args.namespace.clone(),
-            name: args.lease.clone(),
-            identity: identity(args.identity.as_deref())?,
-            terms: Terms::default(),
-        };
-        let (metrics, _) = Metrics::new();
-        let known = Known::default();
-        serve(client, config, &known, &metrics, stop.wait()).await;
-        Ok(Verdict::Fine)
-    });
-    // Nothing that still waits for an answer is waited for.
-    runtime.shutdown_background();
-    verdict
+    let logs = logs::start(args.log_level);
+    tasks::block_on(Box::pin(serve(args, logs)))??;
+    Ok(Verdict::Fine)
 }
 
-/// Competes and leads until `stop`, then gives the Lease back.
-pub async fn serve(
+async fn serve(args: &ControllerArgs, logs: logs::Handle) -> Result<(), RoleError> {
+    let client = cluster::client(args.kubeconfig.as_deref()).await?;
+    let config = lease::Config {
+        namespace: args.namespace.clone(),
+        name: args.lease.clone(),
+        identity: identity(args.identity.as_deref())?,
+        terms: Terms::default(),
+    };
+    let (known, (metrics, mut registry)): (Arc<Known<State>>, _) = (Arc::default(), Metrics::new());
+    metrics.register_controller(&mut registry);
+    let rules = rules(args.settings.as_deref())?;
+    let desk = Arc::new(Desk { networks: Arc::default(), rules, metrics: Arc::clone(&metrics) });
+    let webhook = args.webhook_address.port() != 0;
+    let source = {
+        let (checked, shown_of, desk) = (Arc::clone(&known), Arc::clone(&known), Arc::clone(&desk));
+        let checks = move || readiness::checks(&checked.look(), webhook.then_some(&*desk));
+        Source::new(checks, move || shown::shown(&shown_of.look()), registry, logs)
+    };
+    let mut tasks = Tasks::new().add_lasting("admin server", admin::run(args.admin_address, source));
+    if webhook {
+        tasks = answer(tasks, args, &client, &desk);
+    }
+    let competes = {
+        let (client, config, known) = (client.clone(), config.clone(), Arc::clone(&known));
+        async move { Ok::<_, Infallible>(compete(client, config, &known, &metrics).await) }
+    };
+    let leave = async {
+        known.tell(|state| !std::mem::replace(&mut state.stopping, true));
+        release(client, &config, &known).await;
+    };
+    Ok(tasks.add("leader election", competes).run(leave).await?)
+}
+
+/// The tasks by which admission requests are answered.
+fn answer(tasks: Tasks, args: &ControllerArgs, client: &Client, desk: &Arc<Desk>) -> Tasks {
+    let certificate = certificate::Config {
+        namespace: args.namespace.clone(),
+        secret: args.webhook_secret.clone(),
+        service: args.webhook_service.clone(),
+        configuration: args.webhook_configuration.clone(),
+    };
+    let (sender, tls) = watch::channel(None);
+    let keeps = certificate::run(client.clone(), certificate, sender, Arc::clone(&desk.metrics));
+    let follows = networks::follow(client.clone(), Arc::clone(&desk.networks), Arc::clone(&desk.metrics));
+    tasks
+        .add_lasting("webhook", webhook::run(args.webhook_address, tls, Arc::clone(desk)))
+        .add("certificate", async move { Ok::<_, Infallible>(keeps.await) })
+        .add("networks", async move { Ok::<_, Infallible>(follows.await) })
+}
+
+/// The rules by which the nodes' plugin judges pods; without a file, those of a plugin without settings.
+fn rules(file: Option<&Path>) -> Result<Rules, RoleError> {
+    let wrong =
+        |reason: String| RoleError::Settings { path: file.unwrap_or(Path::new("(none)")).to_owned(), reason };
+    let object = match file {
+        None => serde_json::Map::new(),
+        Some(path) => {
+            let text = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+            serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?
+        }
+    };
+    Settings::parse(&object).map(|settings| Rules::from(&settings)).map_err(|error| wrong(chain_text(&error)))
+}
+
+/// Competes for the Lease, and leads while it is held.
+async fn compete(
     client: Client,
     config: lease::Config,
     known: &Known<State>,
     metrics: &Metrics,
-    stop: impl Future<Output = ()>,
-) {
+) -> Infallible {
     let (leads, leading) = watch::channel(false);
     info!(identity = config.identity, "competes for the Lease {}/{}", config.namespace, config.name);
-    let leader = Box::pin(lead(&client, &config.identity, leading, known, metrics));
+    let identity = config.identity.clone();
+    let leader = Box::pin(lead(&client, &identity, leading, known, metrics));
     tokio::select! {
-        never = lease::run(client.clone(), config.clone(), leads, known) => match never {},
-        never = leader => match never {},
-        () = stop => info!("stops"),
+        never = lease::run(client.clone(), config, leads, known) => never,
+        never = leader => never,
     }
-    // Here neither a renewal nor anything of a leader runs any more. Also one that is not known to hold the Lease
-    // tries: its last request may have been taken.
+}
+
+/// Gives the Lease back. Nothing of a leader may run any more. Also one that is not known to hold the Lease
+/// tries: its last request may have been taken.
+async fn release(client: Client, config: &lease::Config, known: &Known<State>) {
     let held = known.look().leader == config.identity;
-    match timeout(RELEASE, lease::release(client, &config)).await {
+    match timeout(RELEASE, lease::release(client, config)).await {
         Ok(Ok(true)) => info!("gave the Lease back"),
         Ok(Err(error)) if held => {
             warn!(%error, "cannot give the Lease back; another replica takes it in 15 s");
@@ -117,10 +173,12 @@ async fn lead(
     metrics: &Metrics,
 ) -> Infallible {
     loop {
+        metrics.leader.set(0);
         if leading.wait_for(|leads| *leads).await.is_err() {
             // The competition has been dropped: so are we, in a moment.
             return std::future::pending().await;
         }
+        metrics.leader.set(1);
         tokio::select! {
             // The loss is looked at first: nothing is written after it.
             biased;
@@ -146,25 +204,6 @@ fn identity(given: Option<&str>) -> Result<String, RoleError> {
         None => read(HOST_NAME)?,
     };
     Ok(format!("{}_{}", name.trim(), read(RANDOM_UUID)?.trim()))
-}
-
-/// The signals that end the process.
-struct Stop {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Stop {
-    fn new() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    async fn wait(mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
 }
 
 #[cfg(test)]

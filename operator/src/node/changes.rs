@@ -7,7 +7,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, Event, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::time::{self, timeout_at};
 
 /// A burst is over when nothing has happened for so long.
 const QUIET: Duration = Duration::from_millis(50);
@@ -145,6 +148,29 @@ impl Changes {
         }
     }
 
+    /// As [`Changes::wait`], for a task: until a change, and until its burst is over.
+    ///
+    /// Safe to drop at any time: what was not told is told by the next look at the directory.
+    pub async fn changed(&self) -> io::Result<()> {
+        let events = awaitable(self.events.as_fd())?;
+        loop {
+            let mut ready = events.readable().await?;
+            let matters = self.drain();
+            ready.clear_ready();
+            if matters {
+                break;
+            }
+        }
+        let latest = time::Instant::now() + MOST;
+        loop {
+            let quiet = (time::Instant::now() + QUIET).min(latest);
+            let Ok(ready) = timeout_at(quiet, events.readable()).await else { return Ok(()) };
+            let mut ready = ready?;
+            self.drain();
+            ready.clear_ready();
+        }
+    }
+
     fn ready(&self, stop: &impl AsFd, wait: Option<Duration>) -> io::Result<Ready> {
         let timeout = wait.and_then(|wait| Timespec::try_from(wait).ok());
         let mut waited = [PollFd::new(stop, PollFlags::IN), PollFd::new(&self.events, PollFlags::IN)];
@@ -185,6 +211,15 @@ impl Changes {
             (None, Some(name)) => !(what.contains(ReadFlags::CREATE) && being_written(&self.dir.join(name))),
         })
     }
+}
+
+#[expect(
+    deprecated,
+    reason = "the new constructor is unsafe code, because a type may give away a descriptor that it closes; a \
+              `BorrowedFd` cannot: it is open as long as it lives"
+)]
+fn awaitable(events: BorrowedFd<'_>) -> io::Result<AsyncFd<BorrowedFd<'_>>> {
+    AsyncFd::with_interest(events, Interest::READABLE)
 }
 
 /// A file that was just made will be closed; a link to a file, of either kind, is complete at once.
@@ -305,6 +340,24 @@ mod tests {
         assert_eq!(changes.wait(&bell, SHORT).unwrap(), Wake::TimeOver, "the old directory does not matter");
         std::fs::write(path("v2/networks/a"), "x").unwrap();
         assert_eq!(changes.wait(&bell, LONG).unwrap(), Wake::Changed);
+    }
+
+    #[tokio::test]
+    async fn a_task_is_woken_once_for_a_burst_and_again_for_the_next() {
+        let mut watching = Watching::new("below");
+        for round in 0..2 {
+            let dir = watching.dir.clone();
+            let writer = tokio::spawn(async move {
+                std::fs::create_dir_all(&dir).unwrap();
+                std::fs::write(dir.join(round.to_string()), "x").unwrap();
+            });
+            let changed = timeout_at(time::Instant::now() + LONG.unwrap(), watching.changes.changed());
+            changed.await.expect("waited in vain").unwrap();
+            writer.await.unwrap();
+            watching.changes.arm().unwrap();
+        }
+        let again = timeout_at(time::Instant::now() + SHORT.unwrap(), watching.changes.changed());
+        assert!(again.await.is_err(), "each change is told once");
     }
 
     #[test]

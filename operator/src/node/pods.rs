@@ -114,6 +114,10 @@ fn pod(metadata: &ObjectMeta) -> (Key, Pod) {
         uid: metadata.uid.clone().unwrap_or_default(),
         mirrors: annotation(MIRROR).cloned(),
         network_status: annotation(NETWORK_STATUS).map(|text| text_hash(text)),
+        created_ms: metadata
+            .creation_timestamp
+            .as_ref()
+            .and_then(|time| time.0.as_millisecond().try_into().ok()),
     };
     (key, pod)
 }

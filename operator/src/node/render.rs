@@ -28,7 +28,7 @@ use store::network::{Outcome, RenderedNetwork};
 pub const OURSELVES: &str = "meta-cni";
 
 /// Plugins that hand `ipam` to an IPAM plugin. Others may have something of their own under that name.
-const WITH_IPAM: &[&str] =
+pub(crate) const WITH_IPAM: &[&str] =
     &["bridge", "dummy", "host-device", "ipvlan", "macvlan", "ptp", "sriov", "tap", "vlan"];
 
 /// Why a NetworkAttachmentDefinition cannot be used.
@@ -169,7 +169,8 @@ pub fn examine(list: &NetworkList) -> Result<(), RenderError> {
     Ok(())
 }
 
-fn place(list: &NetworkList, index: usize) -> String {
+/// How people find the plugin at `index`.
+pub(crate) fn place(list: &NetworkList, index: usize) -> String {
     let name = list.plugins.get(index).map_or("", |plugin| plugin.plugin().as_str());
     match list.plugins.len() {
         1 => format!("plugin {name:?}"),

@@ -1,7 +1,8 @@
 //! The node's report: what is known, as an object of the API server.
 //!
-//! It is written by server-side apply, at most once per interval, and only when something but the time has
-//! changed: what thousands of nodes may ask of one API server is reasoned about in docs/scale.md.
+//! It is written by server-side apply, at most once per interval, more rarely the larger it is, and only when
+//! something but the time has changed, or an hour has passed (somebody may have deleted it): what thousands of
+//! nodes may ask of one API server is reasoned about in docs/scale.md.
 
 mod content;
 
@@ -15,7 +16,7 @@ use crds::node_report::{NodeReport, ReportContent};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
 use crate::cluster::{FIELD_MANAGER, Meaning, meaning};
@@ -27,6 +28,12 @@ pub use content::content;
 
 /// A request that takes longer is given up and tried again.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a report may have for one interval; after a larger one, the next waits for as many intervals more.
+const BYTES_PER_INTERVAL: f64 = 3000.0;
+
+/// A report that says nothing new is written again after so long.
+const REFRESH: Duration = Duration::from_secs(3600);
 
 /// Why pods cannot be attached on the node, one sentence each; none if they can.
 pub type Readiness = fn(&State) -> Vec<String>;
@@ -43,22 +50,30 @@ pub async fn run(
     let mut news = known.news();
     let api: Api<NodeReport> = Api::all(client);
     let mut teller = Teller { api, node, metrics, last: None, told: None };
-    // When a whole cluster starts, its nodes do not report in one moment.
-    sleep(interval.mul_f64(0.1 * fraction())).await;
+    let mut refresh = Instant::now() + REFRESH;
     loop {
+        // What changes on all nodes at once is not told by all of them at once.
+        sleep(interval.mul_f64(fraction())).await;
         news.borrow_and_update();
         let new = {
             let state = known.look();
             content(&state, &readiness(&state), teller.last.as_ref())
         };
-        if teller.last.as_ref().is_none_or(|last| differ(last, &new)) {
-            let next = Instant::now() + interval.mul_f64(0.9 + 0.2 * fraction());
-            teller.tell(new, &known, readiness).await;
-            sleep_until(next).await;
+        if refresh <= Instant::now() || teller.last.as_ref().is_none_or(|last| differ(last, &new)) {
+            let begun = Instant::now();
+            let bytes = teller.tell(new, &known, readiness).await;
+            refresh = begun + REFRESH.mul_f64(0.9 + 0.2 * fraction());
+            sleep_until(begun + pause(interval, bytes)).await;
         }
         // The sender lives as long as `known`.
-        let _ = news.changed().await;
+        let _ = timeout_at(refresh, news.changed()).await;
     }
+}
+
+/// How long after a report of `bytes` the next one has to wait.
+fn pause(interval: Duration, bytes: usize) -> Duration {
+    let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+    interval.mul_f64((f64::from(bytes) / BYTES_PER_INTERVAL).max(1.0))
 }
 
 /// Between 0 and 1, another one each time.
@@ -83,18 +98,18 @@ struct Teller {
 }
 
 impl Teller {
-    /// Writes until it holds; what is written is always the newest.
-    async fn tell(&mut self, mut content: ReportContent, known: &Known, readiness: Readiness) {
+    /// Writes until it holds; what is written is always the newest. How many bytes it was.
+    async fn tell(&mut self, mut content: ReportContent, known: &Known, readiness: Readiness) -> usize {
         for pause in retries() {
             match self.write(&content).await {
-                Ok(()) => {
+                Ok(bytes) => {
                     self.count(Outcome::ok);
                     if self.told.take().is_some() {
                         info!("the node's report is written again");
                     }
                     debug!(node = self.node, "the node's report is written");
                     self.last = Some(content);
-                    return;
+                    return bytes;
                 }
                 Err(text) => {
                     self.count(Outcome::retried);
@@ -108,9 +123,10 @@ impl Teller {
             let state = known.look();
             content = content::content(&state, &readiness(&state), self.last.as_ref());
         }
+        0
     }
 
-    async fn write(&self, content: &ReportContent) -> Result<(), String> {
+    async fn write(&self, content: &ReportContent) -> Result<usize, String> {
         let object = json!({
             "apiVersion": "braid.dev/v1alpha1", "kind": "NodeReport",
             "metadata": {"name": self.node}, "report": content,
@@ -118,7 +134,7 @@ impl Teller {
         let params = PatchParams::apply(FIELD_MANAGER).force();
         match timeout(PATIENCE, self.api.patch_metadata(&self.node, &params, &Patch::Apply(&object))).await {
             Err(_) => Err(format!("the API server did not answer within {} s", PATIENCE.as_secs())),
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(_)) => Ok(object.to_string().len()),
             Ok(Err(error)) => Err(match meaning(&error) {
                 Meaning::Gone => format!(
                     "{}; the definition of NodeReports is not installed: kubectl apply -f crds/yaml",

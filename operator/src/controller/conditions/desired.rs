@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use crds::NetworkAttachmentDefinitionStatus;
 use crds::nad::{ACCEPTED, NodeCounts, RENDERED};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use store::network::Outcome;
 
+use crate::controller::judgement::{Judgement, judge};
 use crate::controller::known::{Content, Network};
 use crate::controller::reports::tallies::Tally;
 
@@ -38,22 +38,30 @@ struct Verdict {
 /// A condition's message may be longer, but nobody reads it.
 const LONGEST: usize = 4096;
 
-/// Judges all networks.
+/// Judges all networks, alone and beside each other.
 pub fn findings(networks: &BTreeMap<String, Network>) -> BTreeMap<String, Finding> {
-    networks.iter().map(|(key, network)| (key.clone(), alone(&network.content))).collect()
+    let rendered = networks.values().filter_map(|network| match &network.content {
+        Content::Rendered(rendered) => Some((rendered.network.clone(), (**rendered).clone())),
+        Content::Undecodable(_) | Content::Unnamable(_) => None,
+    });
+    let mut judgements = judge(&rendered.collect());
+    let mut found = |network: &Network| match &network.content {
+        Content::Undecodable(reason) => invalid("Undecodable", reason.clone()),
+        Content::Unnamable(reason) => invalid("Invalid", reason.clone()),
+        Content::Rendered(rendered) => {
+            let Judgement { errors, warnings } = judgements.remove(&rendered.network).unwrap_or_default();
+            if errors.is_empty() {
+                Finding::Valid { warnings }
+            } else {
+                invalid("Invalid", errors.join("; "))
+            }
+        }
+    };
+    networks.iter().map(|(key, network)| (key.clone(), found(network))).collect()
 }
 
-/// Judges one network without the others.
-fn alone(content: &Content) -> Finding {
-    let invalid = |message: &String| Finding::Invalid { reason: "Invalid", message: message.clone() };
-    match content {
-        Content::Undecodable(reason) => Finding::Invalid { reason: "Undecodable", message: reason.clone() },
-        Content::Unnamable(reason) => invalid(reason),
-        Content::Rendered(rendered) => match &rendered.outcome {
-            Outcome::Refused { reason } => invalid(reason),
-            Outcome::Ready { .. } | Outcome::OnNode { .. } => Finding::Valid { warnings: Vec::new() },
-        },
-    }
+fn invalid(reason: &'static str, message: String) -> Finding {
+    Finding::Invalid { reason, message }
 }
 
 /// The status that a network should show. Without a tally what it shows of the nodes stays as it is. A condition

@@ -14,6 +14,16 @@ fn config() -> lease::Config {
     }
 }
 
+/// Competes until `stop`, and gives the Lease back.
+async fn serve(client: Client, known: &Known<State>, stop: impl Future<Output = ()>) {
+    let metrics = Metrics::default();
+    tokio::select! {
+        never = compete(client.clone(), config(), known, &metrics) => match never {},
+        () = stop => {}
+    }
+    release(client, &config(), known).await;
+}
+
 #[test]
 fn no_two_processes_have_one_identity() {
     let (one, two) = (identity(Some("pod-0")).unwrap(), identity(Some("pod-0")).unwrap());
@@ -38,8 +48,8 @@ async fn a_leader_lists_and_stops_with_an_empty_holder() {
             _ => failure(500, "InternalError"),
         }
     });
-    let (known, metrics) = (Known::default(), Metrics::default());
-    serve(client, config(), &known, &metrics, tokio::time::sleep(Duration::from_secs(30))).await;
+    let known = Known::default();
+    serve(client, &known, tokio::time::sleep(Duration::from_secs(30))).await;
     let asked = script::lines(&log);
     for list in ["/nodes", "/nodereports", "/network-attachment-definitions"] {
         assert!(asked.iter().any(|line| line.ends_with(list)), "{list}: {asked:?}");
@@ -53,8 +63,8 @@ async fn who_does_not_lead_reads_nothing_but_the_lease() {
     let held = json!({"metadata": {"name": "braid-controller", "resourceVersion": "7"},
         "spec": {"holderIdentity": "you", "leaseDurationSeconds": 15}});
     let (client, log) = script::client(move |_| (200, held.clone()));
-    let (known, metrics) = (Known::default(), Metrics::default());
-    serve(client, config(), &known, &metrics, tokio::time::sleep(Duration::from_secs(14))).await;
+    let known = Known::default();
+    serve(client, &known, tokio::time::sleep(Duration::from_secs(14))).await;
     let lines = script::lines(&log);
     assert!(lines.len() > 5 && lines.iter().all(|line| line.starts_with("GET") && line.contains("/leases/")));
     assert_eq!(known.look().leader, "you");
@@ -65,8 +75,8 @@ async fn an_api_server_that_does_not_answer_does_not_hold_up_the_end() {
     let service = tower::service_fn(|_: http::Request<kube::client::Body>| {
         std::future::pending::<Result<http::Response<kube::client::Body>, Infallible>>()
     });
-    let (known, metrics) = (Known::default(), Metrics::default());
+    let known = Known::default();
     let begun = tokio::time::Instant::now();
-    serve(Client::new(service, "default"), config(), &known, &metrics, std::future::ready(())).await;
+    serve(Client::new(service, "default"), &known, std::future::ready(())).await;
     assert!(begun.elapsed() < Duration::from_secs(2));
 }

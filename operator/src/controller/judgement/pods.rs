@@ -1,0 +1,63 @@
+//! The network annotations of one pod, by the parser that meta-cni runs.
+
+use cni::config::kind_of;
+use cni::error::chain_text;
+use cni::npwg::selection::Selection;
+use cni::npwg::{DEFAULT_NETWORK, NETWORKS, Namespace, parse_default_network, parse_selections};
+use serde_json::{Map, Value};
+
+use super::Judgement;
+
+/// What the annotations of a pod ask for.
+#[derive(Debug, Default)]
+pub struct Asked {
+    /// Each selection with the annotation that it is from.
+    pub selections: Vec<(&'static str, Selection)>,
+    /// What is to be said of them.
+    pub judgement: Judgement,
+}
+
+/// Reads the annotations of a pod of `own`. A default network that names no namespace is of `default`
+/// (`multusNamespace`).
+pub fn asked(annotations: &Map<String, Value>, own: &Namespace, default: &Namespace) -> Asked {
+    let mut asked = Asked::default();
+    if let Some(text) = asked.annotation(annotations, NETWORKS) {
+        match parse_selections(text, own) {
+            Ok(selections) => asked.add("networks", NETWORKS, selections),
+            Err(error) => asked.judgement.errors.push(chain_text(&error)),
+        }
+    }
+    if let Some(text) = asked.annotation(annotations, DEFAULT_NETWORK) {
+        match parse_default_network(text, default) {
+            Ok(selection) => asked.add("default-network", DEFAULT_NETWORK, vec![selection]),
+            Err(error) => asked.judgement.errors.push(chain_text(&error)),
+        }
+    }
+    asked
+}
+
+impl Asked {
+    fn annotation<'a>(&mut self, annotations: &'a Map<String, Value>, key: &str) -> Option<&'a str> {
+        match annotations.get(key)? {
+            Value::String(text) => Some(text),
+            other => {
+                let hint = "write JSON as a text, for example after \": |\"";
+                let error = format!("annotation {key} is {}, not a string; {hint}", kind_of(other));
+                self.judgement.errors.push(error);
+                None
+            }
+        }
+    }
+
+    fn add(&mut self, list: &str, annotation: &'static str, selections: Vec<Selection>) {
+        for (index, selection) in selections.iter().enumerate() {
+            for key in &selection.unknown_keys {
+                let network = selection.network.to_string();
+                self.judgement.warnings.push(format!(
+                    "{list}[{index}] ({network:?}): key {key:?} is not known and has no effect"
+                ));
+            }
+        }
+        self.selections.extend(selections.into_iter().map(|selection| (annotation, selection)));
+    }
+}

@@ -1,0 +1,163 @@
+//! The networks of the cluster as the webhook knows them: kept by a watch, asked without waiting.
+//!
+//! Kept is only what matters to other networks and to pods ([`Neighbours`], and why a network is refused), not the
+//! configurations. Until the first list is complete nobody is told that a network is missing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cni::error::chain_text;
+use cni::npwg::NetworkRef;
+use crds::NetworkAttachmentDefinition;
+use futures::StreamExt;
+use kube::core::{DeserializeGuard, ObjectMeta};
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt, watcher as watch_objects};
+use kube::{Api, Client};
+use store::network::{Outcome, RenderedNetwork};
+
+use crate::controller::judgement::{Judgement, Neighbours, judge_one};
+use crate::metrics::Metrics;
+use crate::node::render;
+
+/// An object of the API server that may turn out not to be readable.
+type Object = DeserializeGuard<NetworkAttachmentDefinition>;
+
+/// The networks.
+#[derive(Debug, Default)]
+pub struct Networks {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    all: Neighbours,
+    refused: BTreeMap<NetworkRef, String>,
+    /// Whether all networks have been known once.
+    complete: bool,
+    /// Those of a list that is arriving; what it does not name is gone at its end.
+    arriving: BTreeSet<NetworkRef>,
+}
+
+/// What is known of a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen {
+    /// Nobody can say yet.
+    Unknown,
+    /// There is none of this name.
+    Missing,
+    /// It can be used, as far as is known.
+    Usable,
+    /// It cannot be used, with the reason.
+    Refused(String),
+}
+
+impl Networks {
+    /// Whether all networks have been known once.
+    pub fn complete(&self) -> bool {
+        self.state().complete
+    }
+
+    /// What is known of a network.
+    pub fn look(&self, network: &NetworkRef) -> Seen {
+        let state = self.state();
+        match state.refused.get(network) {
+            Some(reason) => Seen::Refused(reason.clone()),
+            None if state.all.contains(network) => Seen::Usable,
+            None if state.complete => Seen::Missing,
+            None => Seen::Unknown,
+        }
+    }
+
+    /// Judges a network among those that are known.
+    pub fn judge(&self, network: &RenderedNetwork) -> Judgement {
+        judge_one(network, &self.state().all)
+    }
+
+    /// Takes an event of the watch.
+    pub fn take(&self, event: Event<Object>, metrics: &Metrics) {
+        let mut state = self.state();
+        match event {
+            Event::Init => state.arriving.clear(),
+            Event::InitApply(object) => {
+                if let Some(name) = state.insert(object, metrics) {
+                    state.arriving.insert(name);
+                }
+            }
+            Event::InitDone => {
+                let arrived = std::mem::take(&mut state.arriving);
+                state.all.retain(|network| arrived.contains(network));
+                state.refused.retain(|network, _| arrived.contains(network));
+                state.complete = true;
+            }
+            Event::Apply(object) => drop(state.insert(object, metrics)),
+            Event::Delete(object) => {
+                if let Some(name) = name_of(metadata(&object)) {
+                    state.all.remove(&name);
+                    state.refused.remove(&name);
+                }
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn insert(&mut self, object: Object, metrics: &Metrics) -> Option<NetworkRef> {
+        let name = name_of(metadata(&object))?;
+        let rendered = match object.0 {
+            Ok(nad) => render::render(&nad, "the API server").ok()?,
+            Err(error) => {
+                metrics.undecodable_objects.inc();
+                render::refused(name.clone(), "the API server", format!("it cannot be read: {error}"))
+            }
+        };
+        match &rendered.outcome {
+            Outcome::Refused { reason } => drop(self.refused.insert(name.clone(), reason.clone())),
+            _ => drop(self.refused.remove(&name)),
+        }
+        self.all.insert(&rendered);
+        Some(name)
+    }
+}
+
+fn metadata(object: &Object) -> &ObjectMeta {
+    match &object.0 {
+        Ok(nad) => &nad.metadata,
+        Err(error) => &error.metadata,
+    }
+}
+
+fn name_of(metadata: &ObjectMeta) -> Option<NetworkRef> {
+    NetworkRef::parse(metadata.namespace.as_deref()?, metadata.name.as_deref()?).ok()
+}
+
+/// Keeps the networks as the API server says, for ever. Errors are counted, and told once until it goes well again.
+pub async fn follow(client: Client, networks: Arc<Networks>, metrics: Arc<Metrics>) -> Infallible {
+    let mut failing = false;
+    loop {
+        let objects = watch_objects(Api::<Object>::all(client.clone()), watcher::Config::default());
+        let mut objects = pin!(objects.default_backoff());
+        while let Some(event) = objects.next().await {
+            match event {
+                Ok(event) => {
+                    // A list that begins says nothing about the API server yet.
+                    failing &= matches!(event, Event::Init);
+                    networks.take(event, &metrics);
+                }
+                Err(error) => {
+                    metrics.watch_errors.inc();
+                    if !std::mem::replace(&mut failing, true) {
+                        let error = chain_text(&error);
+                        tracing::warn!(error, "watching networks for the webhook failed; it is tried again");
+                    }
+                }
+            }
+        }
+    }
+}

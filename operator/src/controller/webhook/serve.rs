@@ -1,0 +1,77 @@
+//! Connections: TLS with the certificate of the moment, bounded in number and time.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+
+use super::Tls;
+
+/// One API server holds a few connections; more come only from others, and they wait.
+const MOST_CONNECTIONS: usize = 256;
+/// A handshake takes a few milliseconds.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Longer than the 90 s after which an API server closes a connection that it does not need, so that it never
+/// sends a request into a connection that is closed at this moment.
+const IDLE: Duration = Duration::from_secs(120);
+/// After an error such as too many open files, accepting at once would fail at once.
+const REST: Duration = Duration::from_millis(500);
+
+/// Serves for ever. Connections end with this future.
+pub(super) async fn serve(listener: TcpListener, mut tls: Tls, router: Router) -> Infallible {
+    let mut connections = JoinSet::new();
+    loop {
+        let Some(config) = present(&mut tls).await else {
+            // The certificate's keeper is gone, and the process with it.
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept(), if connections.len() < MOST_CONNECTIONS => match accepted {
+                Ok((stream, _)) => {
+                    // The certificate may have changed while nobody came.
+                    let config = tls.borrow().clone().unwrap_or(config);
+                    connections.spawn(connection(stream, config, router.clone()));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "accepting an admission request failed");
+                    tokio::time::sleep(REST).await;
+                }
+            },
+        }
+    }
+}
+
+/// The present configuration; waits for the first.
+async fn present(tls: &mut Tls) -> Option<Arc<ServerConfig>> {
+    tls.wait_for(Option::is_some).await.ok()?.clone()
+}
+
+async fn connection(stream: TcpStream, config: Arc<ServerConfig>, router: Router) {
+    let stream = match tokio::time::timeout(HANDSHAKE, TlsAcceptor::from(config).accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            // An API server that does not have the CA yet, or somebody who looks for open ports.
+            tracing::debug!(%error, "a TLS handshake failed");
+            return;
+        }
+        Err(_) => return,
+    };
+    let service = TowerToHyperService::new(router);
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(IDLE)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
