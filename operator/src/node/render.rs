@@ -48,7 +48,7 @@ pub enum RenderError {
     GeneratedName(#[source] IdError),
     /// A name that another network would get.
     #[error(
-        "\"name\" {name:?} is the one that network {network} has if its configuration gives none, so both would \
+        "\"name\" \"{name}\" is the one that network {network} has if its configuration gives none, so both would \
          hand out each other's addresses; choose a name without \"__\" (networks that are to share a pool on \
          purpose get the same one)"
     )]

@@ -140,7 +140,12 @@ fn networks_of_two_namespaces_share_a_name_only_if_their_authors_wrote_it() {
 #[test]
 fn no_author_can_take_the_generated_name_of_another_network() {
     for (name, reason) in [
-        ("bank__vault", Some("is the one that network bank/vault has if its configuration gives none")),
+        (
+            "bank__vault",
+            Some(
+                "\"name\" \"bank__vault\" is the one that network bank/vault has if its configuration gives none",
+            ),
+        ),
         ("app__net.2", Some("network app/net.2")),
         // The network's own, and names that are nobody's.
         ("app__net.1", None),
