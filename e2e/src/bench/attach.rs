@@ -191,7 +191,7 @@ pub(super) fn table(rows: &[Row]) -> String {
         );
     }
     text.push_str("n: secondary networks, each bridge + host-local. Medians; \"adds\" is the median of the pairs' differences.\n");
-    rows.iter().for_each(|row| text.push_str(&row.excess()));
+    text.extend(rows.iter().map(Row::excess));
     text.push('\n');
     text
 }

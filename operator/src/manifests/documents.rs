@@ -277,7 +277,10 @@ mod tests {
     #[test]
     fn ten_thousand_levels_end_in_an_error_and_not_in_a_stack_that_overflows() {
         let around = |open: &str, close: &str| open.repeat(10_000) + "x: 1" + &close.repeat(10_000);
-        let block: String = (0..10_000).map(|level| format!("{}a:\n", " ".repeat(level))).collect();
+        let mut block = String::new();
+        for level in 0..10_000 {
+            block.extend([" ".repeat(level).as_str(), "a:\n"]);
+        }
         let texts = [around("[", "]"), around("{a: ", "}"), around("- ", ""), around("? ", ""), block];
         for text in texts {
             let items = objects(&format!("{text}\n---\nkind: A\n"), Form::Yaml);

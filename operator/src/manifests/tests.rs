@@ -179,7 +179,7 @@ fn a_configuration_of_ten_thousand_levels_is_refused() {
         assert_eq!(wrong, [""; 0]);
         match &manifests.networks[&"default/a".parse().unwrap()].outcome {
             Outcome::Refused { reason } => {
-                assert!(reason.contains("is not JSON: recursion limit"), "{reason}")
+                assert!(reason.contains("is not JSON: recursion limit"), "{reason}");
             }
             other => panic!("{other:?}"),
         }
