@@ -79,6 +79,9 @@ lint: setup ## check format, warnings, documentation, dependency arrows and meta
 		cargo fmt --manifest-path fuzz/Cargo.toml --check
 	@$(STEP) 'looking for warnings (clippy)' 'mend what is told above; cargo clippy --fix mends some of it' \
 		cargo clippy $(LOCKED) --workspace --all-targets -- -D warnings
+	@$(STEP) 'looking for warnings in the fuzz targets (clippy)' 'mend what is told above' \
+		cargo clippy $(LOCKED) --manifest-path fuzz/Cargo.toml --target-dir $(TARGET_DIR) \
+		--all-targets -- -D warnings
 	@$(STEP) 'checking the documentation (rustdoc)' 'mend the links and comments that are told above' \
 		env RUSTDOCFLAGS='-D warnings' cargo doc $(LOCKED) --workspace --no-deps
 	@$(MAKE) --no-print-directory build
