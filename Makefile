@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test e2e bench fuzz lint clean
+.PHONY: help setup kubernetes build demo test e2e bench fuzz lint clean
 
 # What executables are built for. Another one needs its standard library (rustup target add) and linker.
 HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
@@ -43,6 +43,9 @@ help: ## list the targets
 setup: ## install what is missing on this machine, with apt-get (root or sudo)
 	@scripts/setup
 
+kubernetes: setup ## provide etcd and kube-apiserver for tests; builds them once (about 6 minutes)
+	@scripts/kubernetes --if-possible
+
 build: setup ## build the static release executables meta-cni and braid
 	@$(STEP) 'building meta-cni and braid for $(TARGET), static' \
 		'read the first error above; for another target: rustup target add $(TARGET), and install its gcc' \
@@ -54,12 +57,12 @@ demo: build ## show Braid at work: two pods, several networks each (needs root)
 	@$(STEP) 'running the demo' 'the last line above says which step failed; it needs root: sudo -E make demo' \
 		env $(PROGRAMS) $(TARGET_DIR)/debug/demo
 
-test: build ## run all tests; as root with real networks and container runtimes
+test: build kubernetes ## run all tests; as root with real networks and container runtimes
 	@mkdir -p $(dir $(SKIPPED)) && : > $(SKIPPED)
 	@$(STEP) 'running all tests' '$(TEST_ADVICE)' $(TESTING) cargo test $(LOCKED) --workspace
 	@scripts/skipped $(SKIPPED)
 
-e2e: build ## run only the end-to-end tests (package e2e)
+e2e: build kubernetes ## run only the end-to-end tests (package e2e)
 	@mkdir -p $(dir $(SKIPPED)) && : > $(SKIPPED)
 	@$(STEP) 'running the end-to-end tests' '$(TEST_ADVICE)' $(TESTING) cargo test $(LOCKED) -p e2e
 	@scripts/skipped $(SKIPPED)

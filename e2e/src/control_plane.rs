@@ -1,334 +1,369 @@
-//! A control plane of a test's own: a real etcd and a real kube-apiserver on loopback.
+//! A control plane of a test's own: etcd and kube-apiserver as they run in clusters, on loopback.
 //!
-//! Everything lies in one directory under `/tmp` that carries the owner's process id; what a killed test left is
-//! cleared away by the next start. The executables come from `KUBEBUILDER_ASSETS`, else `BRAID_KUBERNETES_BIN`,
-//! else from the cache that `scripts/kubernetes` fills.
+//! ```no_run
+//! use e2e::control_plane::{ControlPlane, User};
+//! use k8s_openapi::api::core::v1::Namespace;
+//! use kube::Api;
+//!
+//! # fn test() -> anyhow::Result<()> {
+//! let plane = ControlPlane::shared()?;
+//! let namespaces: Api<Namespace> = Api::all(plane.client(&User::admin())?);
+//! plane.block_on(namespaces.get("default"))?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! There is no controller manager, scheduler or kubelet: nothing is garbage collected, a namespace that is deleted
+//! stays for ever, and a pod is on the node that its creator names. Pods need no service account.
+//!
+//! Everything is in one directory under `/tmp` that carries the owner's process id. It goes, and the servers end,
+//! with the [`ControlPlane`], or with the process, however it ends.
 
-use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::fs;
+use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use rustix::process::{Pid, Signal, kill_process};
+use anyhow::{Context, Result, anyhow, ensure};
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+use kube::config::{Config, KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client};
+use rustix::process::Signal;
 use serde_json::{Value, json};
+use tokio::runtime::Runtime;
 
-use crate::program::{output, report};
-use crate::{leftovers, wait};
-
-mod audit;
-mod executables;
+use crate::program::output;
+use crate::wait;
+use home::Home;
+use keys::Keys;
+use server::Server;
 
 pub use audit::Request;
-pub use executables::{executables, missing};
+pub use programs::{directory, missing};
+pub use users::User;
 
-/// How the directory of a control plane begins; the owner's process id follows.
-const DIRECTORY: &str = "braid-control-plane.";
+mod audit;
+mod home;
+mod keys;
+mod ports;
+mod programs;
+mod server;
+mod users;
 
-/// The token of the one who may do everything.
-pub const ADMIN: &str = "admin-token";
-/// The token of somebody who is known and may do nothing.
-pub const NOBODY: &str = "nobody-token";
+/// How long a start may take; it takes about 5 s on a machine that has nothing else to do.
+const PATIENCE: Duration = Duration::from_secs(90);
 
-const TOKENS: &str = "admin-token,admin,1,system:masters\nnobody-token,nobody,2\n";
+/// How long one look at the server may take.
+const LOOK: Duration = Duration::from_secs(2);
 
-/// What the audit log keeps: who did what to which object, once the answer is out.
-const AUDIT: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived, ResponseStarted]\n\
-                     rules:\n- level: Metadata\n";
+/// The name under which the harness changes objects.
+const MANAGER: &str = "e2e";
 
-/// A running control plane. Dropping it ends its processes and removes its files.
+/// etcd and an API server. Dropping it ends them and removes what they had.
 #[derive(Debug)]
 pub struct ControlPlane {
-    dir: PathBuf,
-    bin: PathBuf,
-    etcd_port: u16,
+    // In this order they are dropped: the server first, the directory when nobody writes there any more.
+    api_server: Mutex<Option<Server>>,
+    _etcd: Server,
+    program: PathBuf,
+    arguments: Vec<String>,
     port: u16,
-    etcd: Child,
-    api_server: Option<Child>,
+    etcd_port: u16,
+    authority: PathBuf,
+    kubeconfigs: AtomicUsize,
+    runtime: Runtime,
+    home: Home,
 }
 
 impl ControlPlane {
-    /// Starts etcd and the API server, and waits until it serves.
+    /// The one of this process, with Braid's definitions. A test that stops the server or changes what others see
+    /// starts its own.
+    pub fn shared() -> Result<&'static Self> {
+        static SHARED: OnceLock<Result<ControlPlane>> = OnceLock::new();
+        let start = || Self::start().and_then(|plane| plane.install_definitions().map(|()| plane));
+        SHARED.get_or_init(start).as_ref().map_err(|error| anyhow!("{error:#}"))
+    }
+
+    /// Starts one, empty, and waits until it is ready.
     pub fn start() -> Result<Self> {
-        for orphan in leftovers::orphans(DIRECTORY)? {
-            // Another test may be clearing it too.
-            leftovers::clear(&orphan).unwrap_or_else(|error| report(&error));
-        }
-        let bin = executables().context("there is no kube-apiserver: scripts/kubernetes makes one")?;
-        let dir = leftovers::directory(DIRECTORY)?;
-        let [etcd_port, peer_port, port] = free_ports()?;
-        let etcd = spawn_etcd(&bin, &dir, etcd_port, peer_port).inspect_err(|_| {
-            let _ = fs::remove_dir_all(&dir);
-        })?;
-        let mut this = Self { dir, bin, etcd_port, port, etcd, api_server: None };
-        this.prepare()?;
+        Self::start_with(&[])
+    }
+
+    /// The same with further arguments of kube-apiserver, such as `--watch-cache=false`.
+    pub fn start_with(further: &[&str]) -> Result<Self> {
+        let programs = directory(&["etcd", "kube-apiserver"])?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.context("making a runtime for the clients of the control plane")?;
+        let home = Home::new()?;
+        let dir = home.path();
+        let [port, etcd_port, peer_port] = ports::free()?;
+        let keys = Keys::make(dir)?;
+        let mut arguments = api_server_arguments(dir, port, etcd_port, &keys)?;
+        arguments.extend(further.iter().map(|argument| (*argument).to_owned()));
+        let etcd = etcd_arguments(dir, etcd_port, peer_port);
+        let etcd = Server::start(dir, "etcd", &programs.join("etcd"), &etcd)?;
+        let this = Self {
+            api_server: Mutex::new(None),
+            _etcd: etcd,
+            program: programs.join("kube-apiserver"),
+            arguments,
+            port,
+            etcd_port,
+            authority: keys.authority,
+            kubeconfigs: AtomicUsize::new(0),
+            runtime,
+            home,
+        };
         this.start_api_server()?;
         Ok(this)
     }
 
-    fn prepare(&self) -> Result<()> {
-        let key = rcgen::KeyPair::generate().context("making the key for service accounts")?;
-        let write = |name: &str, text: &str| {
-            fs::write(self.file(name), text).with_context(|| format!("writing {name}"))
-        };
-        write("service-accounts.key", &key.serialize_pem())?;
-        write("service-accounts.pub", &key.public_key_pem())?;
-        write("tokens", TOKENS)?;
-        write("audit-policy.yaml", AUDIT)
+    /// The address of the API server.
+    pub fn url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.port)
     }
 
-    /// Starts the API server again after it was stopped or killed: same address, same data.
-    pub fn start_api_server(&mut self) -> Result<()> {
-        ensure!(self.api_server.is_none(), "the API server runs already");
-        let log = File::options().create(true).append(true).open(self.file("api-server.log"));
-        let child = Command::new(self.bin.join("kube-apiserver"))
-            .args(self.arguments())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log.context("opening the API server's log")?)
-            .spawn()
-            .context("starting kube-apiserver")?;
-        self.api_server = Some(child);
-        let ready = wait::until("the API server is ready", || {
-            if let Some(status) = self.api_server.as_mut().context("no API server")?.try_wait()? {
-                bail!("it ended with {status}");
+    /// The file of the certificate that clients of the API server trust.
+    pub fn authority(&self) -> &Path {
+        &self.authority
+    }
+
+    /// Writes a kubeconfig with which a program talks to the API server as `user`.
+    pub fn kubeconfig(&self, user: &User) -> Result<PathBuf> {
+        let number = self.kubeconfigs.fetch_add(1, Ordering::Relaxed);
+        let file = self.home.path().join(format!("{number}.kubeconfig"));
+        fs::write(&file, user.kubeconfig(&self.url(), &self.authority))
+            .with_context(|| format!("writing {}", file.display()))?;
+        Ok(file)
+    }
+
+    /// A client that is `user`, and works within [`Self::block_on`]. It repeats what the server is too busy for.
+    pub fn client(&self, user: &User) -> Result<Client> {
+        let config = self.config(user)?;
+        // The client starts a task.
+        let _within = self.runtime.enter();
+        Client::try_from(config).with_context(|| format!("making a client for {}", user.name))
+    }
+
+    /// Runs a future to its end, on a runtime that all clients of this control plane share. Several threads may.
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.runtime.block_on(future)
+    }
+
+    fn config(&self, user: &User) -> Result<Config> {
+        let config = user.kubeconfig(&self.url(), &self.authority);
+        let config = Kubeconfig::from_yaml(&config)
+            .with_context(|| format!("reading the kubeconfig of {}", user.name))?;
+        let options = KubeConfigOptions::default();
+        self.block_on(Config::from_custom_kubeconfig(config, &options))
+            .with_context(|| format!("reading the kubeconfig of {}", user.name))
+    }
+
+    /// A service account with a token that the server made, as pods have. The account is created where it is missing;
+    /// what it may do is up to RBAC.
+    pub fn service_account(&self, namespace: &str, name: &str) -> Result<User> {
+        let what = || format!("making a token for the service account {namespace}/{name}");
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client(&User::admin())?, namespace);
+        let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
+        let account = ServiceAccount { metadata, ..ServiceAccount::default() };
+        let request = TokenRequest { spec: Some(TokenRequestSpec::default()), ..TokenRequest::default() };
+        let token = self.block_on(async {
+            match accounts.create(&PostParams::default(), &account).await {
+                Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+                created => drop(created?),
             }
-            Ok(self.is_ready())
+            accounts.create_token_request(name, &PostParams::default(), &request).await
         });
-        ready.with_context(|| format!("the API server logged:\n{}", self.log()))
+        let token = token.with_context(what)?.status.and_then(|status| status.token);
+        let token = token.context("the answer holds no token").with_context(what)?;
+        Ok(User { name: format!("system:serviceaccount:{namespace}:{name}"), token })
     }
 
-    fn arguments(&self) -> Vec<String> {
-        let file = |name: &str| self.file(name).display().to_string();
-        vec![
-            format!("--etcd-servers=http://127.0.0.1:{}", self.etcd_port),
-            "--bind-address=127.0.0.1".to_owned(),
-            "--advertise-address=127.0.0.1".to_owned(),
-            format!("--secure-port={}", self.port),
-            format!("--cert-dir={}", file("certificates")),
-            format!("--token-auth-file={}", file("tokens")),
-            "--authorization-mode=RBAC".to_owned(),
-            "--allow-privileged=true".to_owned(),
-            "--anonymous-auth=true".to_owned(),
-            // Pods of tests have no service account that a controller would have to make first.
-            "--disable-admission-plugins=ServiceAccount".to_owned(),
-            "--service-cluster-ip-range=10.96.0.0/24".to_owned(),
-            "--service-account-issuer=https://braid.test".to_owned(),
-            format!("--service-account-key-file={}", file("service-accounts.pub")),
-            format!("--service-account-signing-key-file={}", file("service-accounts.key")),
-            format!("--audit-policy-file={}", file("audit-policy.yaml")),
-            format!("--audit-log-path={}", file("audit.log")),
-            "--audit-log-mode=blocking".to_owned(),
-            // Tests make thousands of objects.
-            "--max-requests-inflight=1000".to_owned(),
-        ]
-    }
-
-    fn is_ready(&self) -> bool {
-        let kubectl = || -> Result<String> {
-            let kubeconfig = self.kubeconfig(ADMIN)?;
-            let mut command = Command::new("kubectl");
-            command.arg("--kubeconfig").arg(kubeconfig).args(["get", "--raw", "/readyz"]);
-            output(command.args(["--request-timeout", "5s"]))
-        };
-        self.file("certificates/apiserver.crt").exists() && kubectl().is_ok_and(|answer| answer == "ok")
-    }
-
-    /// Tells the API server to end, and waits until it has.
-    pub fn stop_api_server(&mut self) -> Result<()> {
-        self.end_api_server(Signal::TERM)
-    }
-
-    /// Ends the API server as a power cut would.
-    pub fn kill_api_server(&mut self) -> Result<()> {
-        self.end_api_server(Signal::KILL)
-    }
-
-    fn end_api_server(&mut self, signal: Signal) -> Result<()> {
-        let mut child = self.api_server.take().context("the API server does not run")?;
-        send(&child, signal)?;
-        child.wait().context("waiting for the API server's end")?;
+    /// Installs Braid's definitions and waits until the server serves them.
+    pub fn install_definitions(&self) -> Result<()> {
+        let definitions: Api<CustomResourceDefinition> = Api::all(self.client(&User::admin())?);
+        for definition in crds::definitions() {
+            let name = definition.metadata.name.clone().unwrap_or_default();
+            let apply = PatchParams::apply(MANAGER).force();
+            self.block_on(definitions.patch(&name, &apply, &Patch::Apply(&definition)))
+                .with_context(|| format!("installing the definition {name}"))?;
+            self.wait_for_definition(&name)?;
+        }
         Ok(())
     }
 
-    /// Makes the API server silent: connections stay, nothing is answered.
-    pub fn pause_api_server(&self) -> Result<()> {
-        send(self.api_server.as_ref().context("the API server does not run")?, Signal::STOP)
+    /// Waits until the server serves what a definition defines.
+    pub fn wait_for_definition(&self, name: &str) -> Result<()> {
+        let definitions: Api<CustomResourceDefinition> = Api::all(self.client(&User::admin())?);
+        wait::until(&format!("{name} is served"), || {
+            let status = self.block_on(definitions.get(name))?.status.unwrap_or_default();
+            let mut conditions = status.conditions.into_iter().flatten();
+            Ok(conditions.any(|condition| condition.type_ == "Established" && condition.status == "True"))
+        })
     }
 
-    /// Lets a silent API server go on.
-    pub fn resume_api_server(&self) -> Result<()> {
-        send(self.api_server.as_ref().context("the API server does not run")?, Signal::CONT)
+    /// Runs kubectl as `user` and returns what it printed.
+    pub fn kubectl(&self, user: &User, arguments: &[&str]) -> Result<String> {
+        let mut kubectl = Command::new("kubectl");
+        kubectl.arg("--kubeconfig").arg(self.kubeconfig(user)?);
+        kubectl.arg("--cache-dir").arg(self.home.path().join("kubectl")).args(arguments);
+        output(&mut kubectl)
     }
 
-    /// Makes etcd forget every version but the newest. What the API server itself remembers ends with it.
-    pub fn compact_etcd(&self) -> Result<()> {
-        let status = self.etcd_call("/v3/maintenance/status", &json!({}))?;
-        let revision = status["header"]["revision"].as_str().context("etcd tells no revision")?.to_owned();
-        self.etcd_call("/v3/kv/compaction", &json!({"revision": revision, "physical": true})).map(drop)
+    /// Applies the manifests of a file or directory, as an administrator does.
+    pub fn apply(&self, path: &Path) -> Result<String> {
+        let path = path.to_str().context("a path that is not UTF-8")?;
+        self.kubectl(&User::admin(), &["apply", "-f", path])
     }
 
-    fn etcd_call(&self, path: &str, body: &Value) -> Result<Value> {
-        let address = SocketAddr::from(([127, 0, 0, 1], self.etcd_port));
-        let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
-        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-        let body = body.to_string();
-        write!(
-            stream,
-            "POST {path} HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        )?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        let (head, body) = answer.split_once("\r\n\r\n").context("etcd's answer has no body")?;
-        ensure!(head.contains(" 200 "), "etcd: {answer}");
-        serde_json::from_str(body).with_context(|| format!("reading etcd's answer {body:?}"))
-    }
-
-    /// A kubeconfig for the owner of a token.
-    pub fn kubeconfig(&self, token: &str) -> Result<PathBuf> {
-        let path = self.file(&format!("kubeconfig.{}", text_name(token)));
-        let config = json!({
-            "apiVersion": "v1", "kind": "Config", "current-context": "braid",
-            "contexts": [{"name": "braid", "context": {"cluster": "braid", "user": "braid"}}],
-            "clusters": [{"name": "braid", "cluster": {
-                "server": format!("https://127.0.0.1:{}", self.port),
-                "certificate-authority": self.file("certificates/apiserver.crt"),
-            }}],
-            "users": [{"name": "braid", "user": {"token": token}}],
-        });
-        fs::write(&path, config.to_string()).with_context(|| format!("writing {}", path.display()))?;
-        Ok(path)
-    }
-
-    /// A client for the owner of a token. It belongs to the asynchronous runtime that this is called in.
-    pub async fn client(&self, token: &str) -> Result<kube::Client> {
-        let kubeconfig = Kubeconfig::read_from(self.kubeconfig(token)?)?;
-        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-        kube::Client::try_from(config).context("making a client")
-    }
-
-    /// `kubectl` as the owner of a token.
-    pub fn kubectl(&self, token: &str, arguments: &[&str]) -> Result<String> {
-        let mut command = Command::new("kubectl");
-        output(command.arg("--kubeconfig").arg(self.kubeconfig(token)?).args(arguments))
-    }
-
-    /// Applies manifests of the sources, named from their top.
-    pub fn apply(&self, path: &str) -> Result<()> {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
-        self.kubectl(ADMIN, &["apply", "-f", &path.display().to_string()]).map(drop)
-    }
-
-    /// A token of a service account, as its pods would get it.
-    pub fn service_account_token(&self, namespace: &str, name: &str) -> Result<String> {
-        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token");
-        let request = self.file("token-request.json");
-        let body = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
-            "spec": {"expirationSeconds": 3600}});
-        fs::write(&request, body.to_string()).context("writing a token request")?;
-        let answer =
-            self.kubectl(ADMIN, &["create", "--raw", &path, "-f", &request.display().to_string()])?;
-        let answer: Value = serde_json::from_str(&answer).context("reading the answer to a token request")?;
-        answer["status"]["token"].as_str().map(str::to_owned).context("an answer without a token")
-    }
-
-    /// What roles permit: `group/resource verb`, for every rule of the named roles.
-    pub fn permitted(&self, roles: &[&str]) -> Result<BTreeSet<String>> {
-        let mut found = BTreeSet::new();
-        for role in roles {
-            let (namespace, name) = role.split_once('/').unwrap_or(("", role));
-            let kind = if namespace.is_empty() { "clusterrole" } else { "role" };
-            let mut arguments = vec!["get", kind, name, "-o", "json"];
-            arguments.extend(if namespace.is_empty() { vec![] } else { vec!["-n", namespace] });
-            let json: Value = serde_json::from_str(&self.kubectl(ADMIN, &arguments)?)?;
-            for rule in json["rules"].as_array().into_iter().flatten() {
-                let texts = |key: &str| -> Vec<String> {
-                    let all = rule[key].as_array().into_iter().flatten();
-                    all.filter_map(Value::as_str).map(str::to_owned).collect()
-                };
-                for group in texts("apiGroups") {
-                    for resource in texts("resources") {
-                        found.extend(texts("verbs").iter().map(|verb| format!("{group}/{resource} {verb}")));
-                    }
-                }
-            }
-        }
-        Ok(found)
-    }
-
-    /// Installs Braid's definitions, and waits until they are served.
-    pub fn install_definitions(&self) -> Result<()> {
-        self.apply("crds/yaml")?;
-        let all = ["wait", "--for=condition=Established", "--timeout=30s", "crd", "--all"];
-        self.kubectl(ADMIN, &all).map(drop)
-    }
-
-    /// Every request that the API server has answered so far, in their order.
+    /// All requests to the API server, in the order in which they came. A request is here before it is answered; its
+    /// code comes a moment after the answer.
     pub fn requests(&self) -> Result<Vec<Request>> {
-        audit::read(&self.file("audit.log"))
+        audit::read(&audit_log(self.home.path()))
     }
 
-    /// The last lines that the API server logged.
-    pub fn log(&self) -> String {
-        let log = fs::read_to_string(self.file("api-server.log")).unwrap_or_default();
-        let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(20)..].join("\n")
+    /// The requests of one user.
+    pub fn requests_of(&self, user: &User) -> Result<Vec<Request>> {
+        Ok(self.requests()?.into_iter().filter(|request| request.user == user.name).collect())
     }
 
-    fn file(&self, name: &str) -> PathBuf {
-        self.dir.join(name)
-    }
-}
-
-impl Drop for ControlPlane {
-    fn drop(&mut self) {
-        for child in self.api_server.iter_mut().chain([&mut self.etcd]) {
-            let _ = child.kill();
-            let _ = child.wait();
+    /// Starts the API server again, at the same address and with the same data, and waits until it is ready.
+    pub fn start_api_server(&self) -> Result<()> {
+        let mut place = self.api_server();
+        ensure!(place.is_none(), "starting the API server: it runs already");
+        let server = Server::start(self.home.path(), "kube-apiserver", &self.program, &self.arguments)?;
+        let server = place.insert(server);
+        let ready = self.wait_until_ready(server).with_context(|| server.last_lines());
+        if ready.is_err() {
+            *place = None;
         }
-        if let Err(error) = leftovers::clear(&self.dir) {
-            report(&error);
-        }
+        ready.context("starting the API server")
+    }
+
+    /// Ends the API server as its service manager does: it takes no new connections and lets its clients end what they
+    /// have begun. Who still watches after 5 s is cut off.
+    pub fn stop_api_server(&self) -> Result<()> {
+        self.running()?.take().map_or(Ok(()), Server::stop)
+    }
+
+    /// Ends the API server without a word to anybody.
+    pub fn kill_api_server(&self) -> Result<()> {
+        *self.running()? = None;
+        Ok(())
+    }
+
+    /// Makes the API server silent: connections stay and can be made, but nothing is answered.
+    pub fn pause_api_server(&self) -> Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Lets a paused API server go on.
+    pub fn resume_api_server(&self) -> Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    /// Makes etcd forget everything before its newest change, so that a watch that would have to tell more than that
+    /// change, or a list that goes on, gets 410 Gone. Returns the revision that is left. The API server keeps recent
+    /// changes itself: it must have been started with `--watch-cache=false`, or anew since.
+    pub fn compact_etcd(&self) -> Result<i64> {
+        // The range is that of the first possible key; the answer's header has the revision.
+        let answer = self.ask_etcd("/v3/kv/range", &json!({ "key": "AA==" }))?;
+        let revision = answer["header"]["revision"].as_str().and_then(|revision| revision.parse().ok());
+        let revision = revision.with_context(|| format!("etcd's answer names no revision: {answer}"))?;
+        self.ask_etcd("/v3/kv/compaction", &json!({ "revision": revision, "physical": true }))?;
+        Ok(revision)
+    }
+
+    /// Asks etcd through its JSON gateway.
+    fn ask_etcd(&self, path: &str, body: &Value) -> Result<Value> {
+        let what = || format!("asking etcd for {path}");
+        let url = format!("http://127.0.0.1:{}", self.etcd_port).parse().with_context(what)?;
+        let request = http::Request::post(path).header("content-type", "application/json");
+        let request = request.body(body.to_string().into_bytes()).with_context(what)?;
+        let answer = self.block_on(async { Client::try_from(Config::new(url))?.request(request).await });
+        answer.with_context(what)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        self.running()?.as_ref().map_or(Ok(()), |server| server.signal(signal))
+    }
+
+    fn api_server(&self) -> MutexGuard<'_, Option<Server>> {
+        self.api_server.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The place of the API server, which is not empty.
+    fn running(&self) -> Result<MutexGuard<'_, Option<Server>>> {
+        let place = self.api_server();
+        ensure!(place.is_some(), "the API server does not run");
+        Ok(place)
+    }
+
+    fn wait_until_ready(&self, server: &mut Server) -> Result<()> {
+        // Nobody else's patience: a busy answer is "not ready", to be asked again soon.
+        let mut config = self.config(&User::admin())?;
+        config.default_retry = false;
+        let client = self.block_on(async { Client::try_from(config) })?;
+        wait::within(PATIENCE, "the API server is ready", || {
+            server.ensure_running()?;
+            let request = http::Request::get("/readyz").body(Vec::new())?;
+            let look = async { tokio::time::timeout(LOOK, client.request_text(request)).await };
+            Ok(matches!(self.block_on(look), Ok(Ok(_))))
+        })
     }
 }
 
-/// A file name for a token, which may be long.
-fn text_name(token: &str) -> String {
-    use sha2::Digest;
-    sha2::Sha256::digest(token).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+fn audit_log(dir: &Path) -> PathBuf {
+    dir.join("audit.log")
 }
 
-fn send(child: &Child, signal: Signal) -> Result<()> {
-    let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("a process without id")?;
-    kill_process(id, signal).with_context(|| format!("sending {signal:?} to process {}", child.id()))
+fn etcd_arguments(dir: &Path, port: u16, peer_port: u16) -> Vec<String> {
+    let (dir, url, peers) =
+        (dir.display(), format!("http://127.0.0.1:{port}"), format!("http://127.0.0.1:{peer_port}"));
+    vec![
+        format!("--data-dir={dir}/etcd"),
+        format!("--listen-client-urls={url}"),
+        format!("--advertise-client-urls={url}"),
+        format!("--listen-peer-urls={peers}"),
+        format!("--initial-advertise-peer-urls={peers}"),
+        format!("--initial-cluster=default={peers}"),
+        // Data that need not survive the machine.
+        "--unsafe-no-fsync".to_owned(),
+    ]
 }
 
-/// Three ports that nobody has now; whoever binds them next has them.
-fn free_ports() -> Result<[u16; 3]> {
-    let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0"));
-    let mut ports = [0; 3];
-    for (port, listener) in ports.iter_mut().zip(listeners) {
-        *port = listener.and_then(|listener| listener.local_addr()).context("finding a free port")?.port();
-    }
-    Ok(ports)
-}
-
-fn spawn_etcd(bin: &Path, dir: &Path, port: u16, peer_port: u16) -> Result<Child> {
-    let log = File::create(dir.join("etcd.log")).context("creating etcd's log")?;
-    let (client, peer) = (format!("http://127.0.0.1:{port}"), format!("http://127.0.0.1:{peer_port}"));
-    Command::new(bin.join("etcd"))
-        .args(["--data-dir", &dir.join("etcd").display().to_string(), "--unsafe-no-fsync"])
-        .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
-        .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-        .args(["--initial-cluster", &format!("default={peer}")])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .context("starting etcd")
+/// What a cluster has too: RBAC, tokens of service accounts. What it has not: an endpoint of the service
+/// `kubernetes`, which would have to be other than loopback, and service accounts in pods, which a controller makes.
+fn api_server_arguments(dir: &Path, port: u16, etcd_port: u16, keys: &Keys) -> Result<Vec<String>> {
+    let (policy, log) = (audit::write_policy(dir)?, audit_log(dir));
+    let tokens = users::write_tokens(dir)?;
+    let file = |name: &str, path: &Path| format!("--{name}={}", path.display());
+    Ok(vec![
+        format!("--etcd-servers=http://127.0.0.1:{etcd_port}"),
+        "--bind-address=127.0.0.1".to_owned(),
+        "--advertise-address=127.0.0.1".to_owned(),
+        format!("--secure-port={port}"),
+        "--endpoint-reconciler-type=none".to_owned(),
+        "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
+        format!("--cert-dir={}", dir.display()),
+        file("tls-cert-file", &keys.certificate),
+        file("tls-private-key-file", &keys.key),
+        file("token-auth-file", &tokens),
+        "--authorization-mode=Node,RBAC".to_owned(),
+        "--allow-privileged=true".to_owned(),
+        "--disable-admission-plugins=ServiceAccount".to_owned(),
+        "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+        file("service-account-key-file", &keys.verifying),
+        file("service-account-signing-key-file", &keys.signing),
+        file("audit-policy-file", &policy),
+        file("audit-log-path", &log),
+        // Megabytes, to be sure that no log is begun anew.
+        "--audit-log-maxsize=10000".to_owned(),
+    ])
 }

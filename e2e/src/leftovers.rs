@@ -44,7 +44,7 @@ fn is_gone(process: u32) -> bool {
     fs::read_link(format!("/proc/{process}/exe")).is_err()
 }
 
-/// Ends the runtimes that work in `dir` and what they started, unmounts what is mounted below it, network
+/// Ends the runtimes and servers that work in `dir` and what they started, unmounts what is mounted below it, network
 /// namespaces included, and removes it.
 pub(crate) fn clear(dir: &Path) -> Result<()> {
     for pid in processes_of(dir) {
@@ -57,8 +57,8 @@ pub(crate) fn clear(dir: &Path) -> Result<()> {
     fs::remove_dir_all(dir).with_context(|| format!("removing {}", dir.display()))
 }
 
-/// The containerds, shims, conmons and control planes with `dir` in an argument, and what they started: a shim names the socket of
-/// its containerd, but the container that it runs does not.
+/// The containerd, shims, conmons and servers with `dir` in an argument, and what they started: a shim names the
+/// socket of its containerd, but the container that it runs does not.
 fn processes_of(dir: &Path) -> Vec<Pid> {
     let mut found = BTreeSet::new();
     for id in all_processes().filter(|id| is_ours(*id, dir)) {
@@ -72,7 +72,7 @@ fn all_processes() -> impl Iterator<Item = u32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-/// Whether a process is one that tests start and works in `dir`, and not, say, a pager on one of its files.
+/// Whether a process is a runtime's or server's that works in `dir`, and not, say, a pager on one of its files.
 fn is_ours(id: u32, dir: &Path) -> bool {
     let arguments = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
     let arguments = String::from_utf8_lossy(&arguments);

@@ -8,9 +8,11 @@
 //! | have a namespace that plays a host or a pod | [`netns`], [`host`] |
 //! | have a node on which Braid runs, and be its container runtime | [`node`], [`runtime`] |
 //! | have a primary that is shaped like a real one | [`shaped_primary`] |
+//! | have an API server to talk to | [`control_plane`] |
 //! | wait for a condition | [`wait`] |
 //! | show Braid to people | [`demo`] |
 //! | have an API server, and the operator beside it | [`control_plane`], [`operator`] |
+//! | compare what RBAC permits with what is done | [`rights`] |
 //! | let containerd or podman do it | [`containerd`], [`podman`], [`image`] |
 
 pub mod artefacts;
@@ -27,6 +29,12 @@ pub mod operator;
 pub mod podman;
 pub mod program;
 pub mod requirement;
+pub mod rights;
 pub mod runtime;
 pub mod shaped_primary;
 pub mod wait;
+
+/// A file or directory of Braid's sources, named from their top.
+pub fn source(path: &str) -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}

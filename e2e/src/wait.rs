@@ -12,10 +12,15 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const GLANCE: Duration = Duration::from_millis(10);
 
 /// Looks at a condition until it holds, an error comes, or patience ends.
-pub fn until(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
-    let end = Instant::now() + PATIENCE;
+pub fn until(what: &str, holds: impl FnMut() -> Result<bool>) -> Result<()> {
+    within(PATIENCE, what, holds)
+}
+
+/// The same with another patience.
+pub fn within(patience: Duration, what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
+    let end = Instant::now() + patience;
     while !holds().with_context(|| format!("waiting until {what}"))? {
-        ensure!(Instant::now() < end, "waited {PATIENCE:?} in vain until {what}");
+        ensure!(Instant::now() < end, "waited {patience:?} in vain until {what}");
         thread::sleep(GLANCE);
     }
     Ok(())

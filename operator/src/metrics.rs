@@ -139,7 +139,7 @@ impl Metrics {
         ours.register("network_status_patches", "Patches of a pod's network-status", patches);
         let pending = self.network_status_pending.clone();
         ours.register("network_status_pending", "Pods whose network-status is not right yet", pending);
-        let help = "From a container being attached to its pod's network-status saying so";
+        let help = "From the beginning of a pod's ADD to its network-status saying so";
         let latency = self.network_status_latency.clone();
         ours.register_with_unit("network_status_latency", help, Unit::Seconds, latency);
         let help = "From a change of networks or pods being seen to the node directory having it";

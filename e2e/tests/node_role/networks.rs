@@ -1,6 +1,6 @@
 //! Networks of the API server on the node.
 
-use e2e::control_plane::ADMIN;
+use e2e::control_plane::User;
 use e2e::wait;
 use store::network::{Outcome, RenderedNetwork};
 use store::node::NodeFacts;
@@ -33,7 +33,7 @@ fn a_network_is_made_changed_broken_mended_and_deleted_on_the_node_as_in_the_api
     let report = || {
         let path =
             ["get", "nodereport", NODE, "-o", "jsonpath={.report.refused[0].network} {.report.networks}"];
-        scene.plane.kubectl(ADMIN, &path)
+        scene.plane.kubectl(&User::admin(), &path)
     };
     wait::until("the report names it", || Ok(report().unwrap_or_default().trim() == "default/storage"))
         .unwrap();
@@ -55,7 +55,7 @@ fn a_thousand_networks_are_all_there_and_what_went_while_the_role_was_down_is_go
     }
     let mut scene = Scene::without_role().unwrap();
     scene.fill(1000).unwrap();
-    scene.start_role(ADMIN, &[]).unwrap();
+    scene.start_role(&User::admin(), &[]).unwrap();
     scene.role.as_mut().unwrap().wait_until_ready().unwrap();
     let all = || RenderedNetwork::list(&scene.node.directory()).unwrap().len();
     assert_eq!(all(), 1000, "ready means complete");
@@ -63,7 +63,7 @@ fn a_thousand_networks_are_all_there_and_what_went_while_the_role_was_down_is_go
     scene.delete_network("n-7").unwrap();
     scene.put_network("n-8", r#"{"type":"macvlan"}"#).unwrap();
     assert!(scene.rendered("n-7").is_some(), "nobody has touched it");
-    scene.start_role(ADMIN, &[]).unwrap();
+    scene.start_role(&User::admin(), &[]).unwrap();
     wait::until("the difference is made up for", || {
         let changed = scene.rendered("n-8").unwrap().generation == Some(2);
         Ok(changed && scene.rendered("n-7").is_none())

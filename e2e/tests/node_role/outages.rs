@@ -1,6 +1,6 @@
 //! The API server comes late, goes, comes back, and forgets.
 
-use e2e::control_plane::ADMIN;
+use e2e::control_plane::User;
 use e2e::wait;
 
 use crate::scene::{Scene, possible};
@@ -56,7 +56,7 @@ fn the_role_starts_before_the_api_server_and_says_what_it_waits_for() {
     let mut scene = Scene::without_role().unwrap();
     scene.put_network("storage", r#"{"type":"bridge"}"#).unwrap();
     scene.plane.stop_api_server().unwrap();
-    scene.start_role(ADMIN, &[]).unwrap();
+    scene.start_role(&User::admin(), &[]).unwrap();
     wait::until("it serves", || Ok(scene.role().get("/livez").is_ok_and(|(code, _)| code == 200))).unwrap();
     let (code, reasons) = scene.role().get("/readyz").unwrap();
     assert_eq!(code, 503);

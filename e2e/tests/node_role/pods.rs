@@ -1,7 +1,7 @@
 //! Pods: their facts on the node, and what they got in the API.
 
 use cni::npwg::NETWORKS;
-use e2e::control_plane::ADMIN;
+use e2e::control_plane::User;
 use e2e::wait;
 use store::pod::PodFacts;
 
@@ -25,7 +25,8 @@ fn a_pod_is_told_what_it_really_got_and_leaves_nothing_behind() {
     assert_eq!(status[0]["default"], true);
     assert_eq!(status[1]["name"], "default/storage");
     wait::until("an event tells of it", || {
-        let events = scene.plane.kubectl(ADMIN, &["get", "events", "-o", "jsonpath={.items[*].message}"])?;
+        let events =
+            scene.plane.kubectl(&User::admin(), &["get", "events", "-o", "jsonpath={.items[*].message}"])?;
         Ok(events.contains("net1") && events.contains("default/fabric"))
     })
     .unwrap();
@@ -80,7 +81,7 @@ fn what_happened_while_the_role_was_down_is_told_when_it_is_back_and_only_once()
     scene.node.add(&pod).unwrap();
     assert!(scene.network_status("web").unwrap().is_none());
     for _ in 0..2 {
-        scene.start_role(ADMIN, &[]).unwrap();
+        scene.start_role(&User::admin(), &[]).unwrap();
         scene.wait_for_status(&pod, &["eth0", "net1"]).unwrap();
         scene.role.as_mut().unwrap().wait_until_ready().unwrap();
         assert!(scene.role.take().unwrap().stop().unwrap().success());

@@ -1,13 +1,10 @@
 //! What the role may do: exactly what it does. It runs as its service account, with the rights that are shipped.
 
-use std::collections::BTreeSet;
-
-use e2e::control_plane::ADMIN;
-use e2e::wait;
+use e2e::control_plane::User;
+use e2e::rights::{permitted, refused, used};
+use e2e::{source, wait};
 
 use crate::scene::{Scene, possible};
-
-const USER: &str = "system:serviceaccount:braid-system:braid-node";
 
 #[test]
 fn the_role_needs_every_right_that_is_shipped_and_no_other() {
@@ -15,9 +12,9 @@ fn the_role_needs_every_right_that_is_shipped_and_no_other() {
         return;
     }
     let mut scene = Scene::without_role().unwrap();
-    scene.plane.apply("deploy/rbac/node.yaml").unwrap();
-    let token = scene.plane.service_account_token("braid-system", "braid-node").unwrap();
-    scene.start_role(&token, &["--daemonset", "braid-system/braid-node"]).unwrap();
+    scene.plane.apply(&source("deploy/rbac/node.yaml")).unwrap();
+    let user = scene.plane.service_account("braid-system", "braid-node").unwrap();
+    scene.start_role(&user, &["--daemonset", "braid-system/braid-node"]).unwrap();
     scene.role.as_mut().unwrap().wait_until_ready().unwrap();
     scene.put_bridge("storage", 1).unwrap();
     scene.wait_for_network("storage").unwrap();
@@ -25,8 +22,8 @@ fn the_role_needs_every_right_that_is_shipped_and_no_other() {
     scene.node.add(&pod).unwrap();
     scene.wait_for_status(&pod, &["eth0", "net1"]).unwrap();
     wait::until("the events and the report are written", || {
-        let reports = scene.plane.kubectl(ADMIN, &["get", "nodereports", "-o", "name"])?;
-        let events = scene.plane.kubectl(ADMIN, &["get", "events", "-o", "name"])?;
+        let reports = scene.plane.kubectl(&User::admin(), &["get", "nodereports", "-o", "name"])?;
+        let events = scene.plane.kubectl(&User::admin(), &["get", "events", "-o", "name"])?;
         Ok(!reports.is_empty() && !events.is_empty())
     })
     .unwrap();
@@ -37,17 +34,11 @@ fn the_role_needs_every_right_that_is_shipped_and_no_other() {
     assert!(scene.role.take().unwrap().stop().unwrap().success());
     assert!(!configuration.exists());
 
-    let requests = scene.plane.requests().unwrap();
-    let ours: Vec<_> = requests.iter().filter(|request| request.user == USER).collect();
-    let refused: Vec<_> = ours.iter().filter(|request| [401, 403].contains(&request.code)).collect();
-    assert!(refused.is_empty(), "{refused:?}");
-    let mut used: BTreeSet<String> = ours
-        .iter()
-        .map(|request| format!("{}/{} {}", request.group, request.resource, request.verb))
-        .collect();
+    assert_eq!(refused(&scene.plane, &user).unwrap(), []);
+    let mut used = used(&scene.plane, &user).unwrap();
     // Server-side apply of what is not there yet is a creation to RBAC and a patch to the audit log.
     used.insert("braid.dev/nodereports create".to_owned());
-    let permitted = scene.plane.permitted(&["braid-node", "braid-system/braid-node"]).unwrap();
+    let permitted = permitted(&scene.plane, &["braid-node", "braid-system/braid-node"]).unwrap();
     let needless: Vec<_> = permitted.difference(&used).collect();
     assert!(needless.is_empty(), "permitted and not used: {needless:?}");
 }
@@ -58,10 +49,10 @@ fn without_a_right_the_role_says_which_one() {
         return;
     }
     let mut scene = Scene::without_role().unwrap();
-    scene.plane.apply("deploy/rbac/node.yaml").unwrap();
-    let token = scene.plane.service_account_token("braid-system", "braid-node").unwrap();
-    scene.plane.kubectl(ADMIN, &["delete", "clusterrolebinding", "braid-node"]).unwrap();
-    scene.start_role(&token, &[]).unwrap();
+    scene.plane.apply(&source("deploy/rbac/node.yaml")).unwrap();
+    let user = scene.plane.service_account("braid-system", "braid-node").unwrap();
+    scene.plane.kubectl(&User::admin(), &["delete", "clusterrolebinding", "braid-node"]).unwrap();
+    scene.start_role(&user, &[]).unwrap();
     wait::until("it says so", || {
         let (code, reasons) = scene.role().get("/readyz").unwrap_or_default();
         Ok(code == 503 && reasons.contains("RBAC has to permit Braid to list and watch the networks"))

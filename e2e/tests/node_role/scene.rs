@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use cni::npwg::{NETWORK_STATUS, NETWORKS, NetworkRef};
 use crds::NetworkAttachmentDefinition;
-use e2e::control_plane::{ADMIN, ControlPlane};
+use e2e::control_plane::{ControlPlane, User};
 use e2e::node::{Node, Pod};
 use e2e::operator::Operator;
 use e2e::requirement::{Need, met};
@@ -15,7 +15,6 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use store::network::{Outcome, RenderedNetwork};
-use tokio::runtime::Runtime;
 
 /// The node's name for the API server.
 pub(crate) const NODE: &str = "node-1";
@@ -25,7 +24,6 @@ pub(crate) struct Scene {
     pub(crate) role: Option<Operator>,
     pub(crate) plane: ControlPlane,
     pub(crate) node: Node,
-    runtime: Runtime,
 }
 
 /// Whether the machine has what a scene needs.
@@ -38,8 +36,7 @@ impl Scene {
     pub(crate) fn without_role() -> Result<Self> {
         let (plane, node) = (ControlPlane::start()?, Node::new()?);
         plane.install_definitions()?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let this = Self { role: None, plane, node, runtime };
+        let this = Self { role: None, plane, node };
         this.give_primary()?;
         Ok(this)
     }
@@ -47,7 +44,7 @@ impl Scene {
     /// Everything, ready.
     pub(crate) fn start() -> Result<Self> {
         let mut this = Self::without_role()?;
-        this.start_role(ADMIN, &[])?;
+        this.start_role(&User::admin(), &[])?;
         this.role.as_mut().context("no role")?.wait_until_ready()?;
         Ok(this)
     }
@@ -59,8 +56,8 @@ impl Scene {
         self.node.configure("10-primary.conflist", &list)
     }
 
-    /// Starts the role as the owner of a token.
-    pub(crate) fn start_role(&mut self, token: &str, more: &[&str]) -> Result<()> {
+    /// Starts the role as somebody.
+    pub(crate) fn start_role(&mut self, user: &User, more: &[&str]) -> Result<()> {
         let path = |name: &str| self.node.file(name).display().to_string();
         let plugin = artefacts::meta_cni()?.display().to_string();
         let bin = self.host_bin()?.display().to_string();
@@ -69,7 +66,7 @@ impl Scene {
         arguments.extend(["--run-dir", &run, "--state-dir", &state, "--cni-conf-dir", &conf]);
         arguments.extend(["--cni-bin-dir", &bin]);
         arguments.extend(more);
-        let kubeconfig = self.plane.kubeconfig(token)?;
+        let kubeconfig = self.plane.kubeconfig(user)?;
         self.role = Some(Operator::start("node", &self.node.file(""), &kubeconfig, &arguments)?);
         Ok(())
     }
@@ -90,7 +87,8 @@ impl Scene {
         &self,
         what: impl FnOnce(Client) -> F,
     ) -> Result<T> {
-        self.runtime.block_on(async { Ok(what(self.plane.client(ADMIN).await?).await?) })
+        let client = self.plane.client(&User::admin())?;
+        Ok(self.plane.block_on(what(client))?)
     }
 
     pub(crate) fn put_network(&self, name: &str, config: &str) -> Result<()> {
@@ -190,9 +188,9 @@ impl Scene {
 impl Scene {
     /// Makes networks `n-0`, `n-1` …
     pub(crate) fn fill(&self, count: usize) -> Result<()> {
-        self.runtime.block_on(async {
-            let client = self.plane.client(ADMIN).await?;
-            let api: Api<NetworkAttachmentDefinition> = Api::default_namespaced(client);
+        let api: Api<NetworkAttachmentDefinition> =
+            Api::default_namespaced(self.plane.client(&User::admin())?);
+        self.plane.block_on(async {
             for number in 0..count {
                 let object = serde_json::from_value(json!({
                     "metadata": {"name": format!("n-{number}")}, "spec": {"config": r#"{"type":"bridge"}"#},

@@ -82,12 +82,18 @@ fn networks_are_judged_as_the_node_role_does() {
 #[test]
 fn annotations_of_pods_are_judged_as_the_plugin_does() {
     for (annotations, finding) in [
-        ("k8s.v1.cni.cncf.io/networks: 'a,,b'", "error: networks[1]: the element is empty"),
+        (
+            "k8s.v1.cni.cncf.io/networks: 'a,,b'",
+            "error: annotation k8s.v1.cni.cncf.io/networks: networks[1]: the element is empty",
+        ),
         (
             "k8s.v1.cni.cncf.io/networks: 'a@too-long-interface'",
-            "error: networks[0] (\"app/a\"): \"interface\"",
+            "error: annotation k8s.v1.cni.cncf.io/networks: networks[0] (\"app/a\"): \"interface\"",
         ),
-        ("k8s.v1.cni.cncf.io/networks: '[{\"name\":\"a\"'", "error: networks is not JSON: "),
+        (
+            "k8s.v1.cni.cncf.io/networks: '[{\"name\":\"a\"'",
+            "error: annotation k8s.v1.cni.cncf.io/networks: networks is not JSON: ",
+        ),
         (
             "k8s.v1.cni.cncf.io/networks: [{name: a}]",
             "error: annotation k8s.v1.cni.cncf.io/networks is an array, not",
@@ -96,7 +102,10 @@ fn annotations_of_pods_are_judged_as_the_plugin_does() {
             "k8s.v1.cni.cncf.io/networks: '[{\"name\":\"a\",\"gatway\":1}]'",
             "warning: networks[0] (\"app/a\"): key \"gatway\" is not known and has no effect",
         ),
-        ("v1.multus-cni.io/default-network: 'a,b'", "error: default-network names 2 networks"),
+        (
+            "v1.multus-cni.io/default-network: 'a,b'",
+            "error: annotation v1.multus-cni.io/default-network: default-network names 2 networks",
+        ),
     ] {
         let (verdict, lines, _) = told(&[("a.yaml", &pod(annotations))]);
         let expected = format!("a.yaml: Pod app/p: {finding}");
@@ -119,7 +128,9 @@ fn templates_of_workloads_are_looked_into() {
     ] {
         let (verdict, lines, _) =
             told(&[("a.yaml", &format!("kind: {kind}\nmetadata: {{name: w}}\n{body}\n"))]);
-        let expected = format!("a.yaml: {kind} default/w: error: networks[0]: the element is empty");
+        let expected = format!(
+            "a.yaml: {kind} default/w: error: annotation k8s.v1.cni.cncf.io/networks: networks[0]: the element is empty"
+        );
         assert!(lines[0].starts_with(&expected), "{lines:?}");
         assert_eq!(verdict, Verdict::Wrong);
     }

@@ -12,10 +12,12 @@ mod history;
 use std::convert::Infallible;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::Either;
 use futures::stream::{FuturesUnordered, StreamExt};
 use kube::Client;
+use store::record::now_ms;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 
@@ -49,6 +51,7 @@ pub async fn run(
         }
         let room = SIDE_BY_SIDE - under_way.len();
         let decision = patches.attempts.decide(&patches.known.look(), room, Instant::now());
+        patches.metrics.network_status_pending.set(decision.pending.try_into().unwrap_or(i64::MAX));
         let started = decision.start.into_iter().map(|patch| act::patch(client.clone(), patch));
         under_way.extend(started);
         let wait =
@@ -83,6 +86,10 @@ impl Patches {
         };
         self.metrics.network_status_patches.get_or_create(&ByOutcome { outcome }).inc();
         self.log(patch, &ended, &answer.why, answer.code);
+        if ended == Ended::Held {
+            let took = Duration::from_millis(now_ms().saturating_sub(patch.created_ms));
+            self.metrics.network_status_latency.observe(took.as_secs_f64());
+        }
         if ended == Ended::Held && !patch.announced {
             self.announce(patch);
         }

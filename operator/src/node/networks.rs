@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use cni::error::chain_text;
 use cni::npwg::{NameError, NetworkRef};
@@ -111,6 +111,7 @@ impl Keeper {
     }
 
     async fn replace_all(&mut self) -> Result<(), StoreError> {
+        let begun = Instant::now();
         let listing = std::mem::take(&mut self.listing);
         let all = listing.iter().map(|(name, seen)| (name.clone(), seen.network())).collect();
         let (dir, known) = (self.dir.clone(), Arc::clone(&self.known));
@@ -120,6 +121,7 @@ impl Keeper {
             sync::sync(&dir, networks, Extent::All, &|| known.look().stopping)
         });
         let Ok(summary) = synced.await else { return Ok(()) };
+        self.metrics.sync_latency.observe(begun.elapsed().as_secs_f64());
         let Summary { written, unchanged, removed, refused, failed, complete, .. } = summary;
         info!(networks = written + unchanged, written, removed, refused = refused.len(), complete, "synced");
         let mut failed = failed.into_iter();
@@ -140,7 +142,9 @@ impl Keeper {
 
     fn put(&self, seen: &Seen) -> Result<(), StoreError> {
         let (name, network) = (&seen.rendered.network, seen.network());
+        let begun = Instant::now();
         let written = seen.rendered.write(&self.dir)?;
+        self.metrics.sync_latency.observe(begun.elapsed().as_secs_f64());
         match (&network.fate, written) {
             (Fate::Invalid(reason) | Fate::Undecodable(reason), true) => {
                 warn!(network = %name, reason, "a network cannot be used");

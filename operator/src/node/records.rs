@@ -17,7 +17,7 @@ use cni::error::chain_text;
 use store::record::{Phase, RecordKey};
 use store::{NodeDirectory, StoreError};
 use tokio::time::timeout;
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
 use crate::known::{Attachment, Known, Records};
 use crate::metrics::Metrics;
@@ -83,6 +83,9 @@ fn take(records: &mut Records, look: Look, metrics: &Metrics) -> bool {
         {
             report_adds(metrics, &record.attachments);
         }
+        if record.phase == Phase::Deleting && before.is_some_and(|b| b.phase == Phase::Intended) {
+            report_failed_add(metrics, &record.attachments);
+        }
         news |= before != Some(&record);
         records.all.insert(key, record);
     }
@@ -92,11 +95,19 @@ fn take(records: &mut Records, look: Look, metrics: &Metrics) -> bool {
     news
 }
 
-/// CALL SITE for `metrics.attachment_add(&delegate, Duration)`, which comes from another branch.
-fn report_adds(_metrics: &Metrics, attachments: &[Attachment]) {
+fn report_adds(metrics: &Metrics, attachments: &[Attachment]) {
     for Attachment { delegate, add_us, .. } in attachments {
-        let Some(took) = add_us.map(Duration::from_micros) else { continue };
-        debug!(delegate, ?took, "attached");
+        if let Some(took) = add_us.map(Duration::from_micros) {
+            metrics.attachment_add(delegate, took);
+        }
+    }
+}
+
+/// An ADD whose undo is not over: the first attachment without a duration is the one that failed. Where the undo
+/// is over before anybody looks, the runtime alone knows of it.
+fn report_failed_add(metrics: &Metrics, attachments: &[Attachment]) {
+    if let Some(failed) = attachments.iter().find(|attachment| attachment.add_us.is_none()) {
+        metrics.attachment_failed(&failed.delegate);
     }
 }
 

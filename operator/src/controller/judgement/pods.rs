@@ -2,7 +2,7 @@
 
 use cni::config::kind_of;
 use cni::error::chain_text;
-use cni::npwg::selection::Selection;
+use cni::npwg::selection::{Selection, SelectionError};
 use cni::npwg::{DEFAULT_NETWORK, NETWORKS, Namespace, parse_default_network, parse_selections};
 use serde_json::{Map, Value};
 
@@ -24,13 +24,13 @@ pub fn asked(annotations: &Map<String, Value>, own: &Namespace, default: &Namesp
     if let Some(text) = asked.annotation(annotations, NETWORKS) {
         match parse_selections(text, own) {
             Ok(selections) => asked.add("networks", NETWORKS, selections),
-            Err(error) => asked.judgement.errors.push(chain_text(&error)),
+            Err(error) => asked.wrong(NETWORKS, &error),
         }
     }
     if let Some(text) = asked.annotation(annotations, DEFAULT_NETWORK) {
         match parse_default_network(text, default) {
             Ok(selection) => asked.add("default-network", DEFAULT_NETWORK, vec![selection]),
-            Err(error) => asked.judgement.errors.push(chain_text(&error)),
+            Err(error) => asked.wrong(DEFAULT_NETWORK, &error),
         }
     }
     asked
@@ -47,6 +47,10 @@ impl Asked {
                 None
             }
         }
+    }
+
+    fn wrong(&mut self, annotation: &str, error: &SelectionError) {
+        self.judgement.errors.push(format!("annotation {annotation}: {}", chain_text(error)));
     }
 
     fn add(&mut self, list: &str, annotation: &'static str, selections: Vec<Selection>) {

@@ -293,7 +293,7 @@ async fn pods_that_are_never_attached_are_warned_and_not_refused() {
     mirror["metadata"]["annotations"]["kubernetes.io/config.mirror"] = "x".into();
     for object in [host, mirror] {
         let (allowed, _, warnings) = told(&desk, &review(POD, "CREATE", "app", object, Value::Null)).await;
-        assert!(allowed && warnings.len() == 1 && warnings[0].contains(", but: networks[0]"), "{warnings:?}");
+        assert!(allowed && warnings.len() == 1 && warnings[0].contains(", but: annotation"), "{warnings:?}");
     }
 }
 

@@ -36,6 +36,8 @@ pub(super) struct Patch {
     pub(super) text: String,
     /// The record that it is from.
     pub(super) record: RecordKey,
+    /// When ADD began, in milliseconds since 1970.
+    pub(super) created_ms: u64,
     /// Whether people have been told already of what it says.
     pub(super) announced: bool,
     /// Whether the API server has refused the same before.
@@ -89,6 +91,8 @@ pub(super) struct Decision {
     pub(super) start: Vec<Patch>,
     /// When to look again, even if nothing has changed by then.
     pub(super) next: Option<Instant>,
+    /// Pods whose annotation is not right yet.
+    pub(super) pending: usize,
 }
 
 /// What was tried, for each pod, until the watch of pods shows that it holds.
@@ -105,6 +109,7 @@ impl Attempts {
             return decision;
         }
         let owed = owed(state);
+        decision.pending = owed.len();
         // What holds, or is nobody's any more, is forgotten.
         let open = |attempt: &Attempt| attempt.standing == Standing::UnderWay;
         self.all.retain(|pod, attempt| open(attempt) || owed.contains_key(pod));
@@ -142,6 +147,7 @@ impl Attempts {
             uid: owed.pod.uid.clone(),
             text: owed.text.to_owned(),
             record: owed.key.clone(),
+            created_ms: owed.created_ms,
             announced,
             refused,
         }
@@ -202,6 +208,7 @@ impl Attempt {
 struct Owed<'a> {
     pod: &'a Pod,
     key: &'a RecordKey,
+    created_ms: u64,
     text: &'a str,
     hash: u64,
 }
@@ -225,7 +232,10 @@ fn owed(state: &State) -> BTreeMap<PodName, Owed<'_>> {
         let Some(text) = &record.network_status else { continue };
         let hash = text_hash(text);
         if pod.network_status != Some(hash) {
-            owed.insert((namespace.to_owned(), name.to_owned()), Owed { pod, key, text, hash });
+            owed.insert(
+                (namespace.to_owned(), name.to_owned()),
+                Owed { pod, key, created_ms: record.created_ms, text, hash },
+            );
         }
     }
     owed
