@@ -52,7 +52,7 @@ build: setup ## build the static release executables meta-cni and braid
 		env $(STATIC) cargo build $(LOCKED) --release --target $(TARGET) -p meta-cni -p operator
 	@ls -l $(META_CNI) $(OPERATOR) | awk '{ printf "    %s: %.1f MiB\n", $$NF, $$5 / 1048576 }'
 
-demo: build ## show Braid at work: one pod, several networks (needs root)
+demo: build ## show Braid at work: two pods, several networks each (needs root)
 	@$(STEP) 'building the demo' 'read the first error above' cargo build $(LOCKED) -p e2e --bins
 	@$(STEP) 'running the demo' 'the last line above says which step failed; it needs root: sudo -E make demo' \
 		env $(PROGRAMS) $(TARGET_DIR)/debug/demo
@@ -82,6 +82,9 @@ lint: setup ## check format, warnings, documentation, dependency arrows and meta
 		cargo fmt --manifest-path fuzz/Cargo.toml --check
 	@$(STEP) 'looking for warnings (clippy)' 'mend what is told above; cargo clippy --fix mends some of it' \
 		cargo clippy $(LOCKED) --workspace --all-targets -- -D warnings
+	@$(STEP) 'looking for warnings in the fuzz targets (clippy)' 'mend what is told above' \
+		cargo clippy $(LOCKED) --manifest-path fuzz/Cargo.toml --target-dir $(TARGET_DIR) \
+		--all-targets -- -D warnings
 	@$(STEP) 'checking the documentation (rustdoc)' 'mend the links and comments that are told above' \
 		env RUSTDOCFLAGS='-D warnings' cargo doc $(LOCKED) --workspace --no-deps
 	@$(MAKE) --no-print-directory build

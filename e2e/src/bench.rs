@@ -31,6 +31,9 @@ const INSIDE: &str = "BRAID_BENCH_INSIDE";
 
 const SUMMARY: &str = "target/bench/summary.json";
 
+/// Fewer are not measured.
+const LEAST_PAIRS: usize = 20;
+
 /// Runs the benchmarks that the arguments name.
 pub fn main(arguments: &[OsString]) -> ExitCode {
     let words: Vec<&OsStr> = arguments.iter().map(OsString::as_os_str).collect();
@@ -64,7 +67,11 @@ impl Asked {
                 "--pairs" => {
                     let number = words.next().context("--pairs needs a number")?;
                     asked.pairs = number.parse().with_context(|| format!("--pairs {number:?}"))?;
-                    ensure!(asked.pairs > 0, "--pairs 0 measures nothing");
+                    ensure!(
+                        asked.pairs >= LEAST_PAIRS,
+                        "--pairs {number}: medians of fewer than {LEAST_PAIRS} pairs say little; ask for \
+                         {LEAST_PAIRS} or more"
+                    );
                 }
                 other => bail!("{other:?} is nothing that can be measured; see bench --help"),
             }
@@ -114,4 +121,21 @@ fn write(summary: &Value) -> Result<()> {
 
 fn say(text: &str) -> Result<()> {
     std::io::stdout().write_all(text.as_bytes()).context("printing")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_pairs_are_refused() {
+        let asked = |words: &[&str]| {
+            Asked::parse(&words.iter().map(OsStr::new).collect::<Vec<_>>()).map(|asked| asked.pairs)
+        };
+        assert_eq!(asked(&["attach"]).unwrap(), 25);
+        assert_eq!(asked(&["--pairs", "20"]).unwrap(), 20);
+        for words in [&["--pairs", "19"][..], &["--pairs", "0"], &["--pairs"], &["--pairs", "x"], &["x"]] {
+            assert!(asked(words).is_err(), "{words:?}");
+        }
+    }
 }

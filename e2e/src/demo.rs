@@ -91,7 +91,7 @@ fn run() -> Result<(), Failure> {
             .or_do("run the demo as root, outside of a restricted container")?;
     }
     let begun = Instant::now();
-    say("Braid: one pod, several networks. Real plugins, no cluster, nothing is left on this machine.\n")
+    say("Braid: two pods, several networks each. Real plugins, no cluster, nothing is left on this machine.\n")
         .or_do(REPORT)?;
     let node = node().or_do(REPORT)?;
     render(&node).or_do(
@@ -106,7 +106,7 @@ fn run() -> Result<(), Failure> {
     reach(&node, &pods).or_do(REPORT)?;
     detach(&node, &pods).or_do(REPORT)?;
     let took = begun.elapsed().as_secs_f64();
-    say(&format!("\nDone in {took:.1} s. Next: README.md shows the same with containerd or podman.\n"))
+    say(&format!("\nDone in {took:.1} s. Next: \"Quick start without a cluster\" in README.md sets Braid up for a runtime.\n"))
         .or_do(REPORT)
 }
 

@@ -21,6 +21,11 @@ use serde_json::{Value, json};
 /// Where the runtimes' CNI library keeps the results of ADD until DEL.
 const RESULTS: &str = "/var/lib/cni/results";
 
+/// The prefixes of the networks, per family.
+const PRIMARY: [&str; 2] = ["10.211.1.", "fd00:211:1::"];
+const SECOND: [&str; 2] = ["10.211.2.", "fd00:211:2::"];
+const THIRD: [&str; 1] = ["10.211.3."];
+
 /// The primary's gateway, which is an address of the host.
 const GATEWAY: &str = "10.211.1.1";
 
@@ -30,21 +35,25 @@ fn possible(runtime: Need) -> bool {
     met(&[Need::Root, Need::Plugins, Need::Program("ip", "iproute2"), nsenter, iptables, runtime])
 }
 
-/// A node with a primary, the network `second`, and Braid's configuration as the first of its directory.
+/// A node with a dual-stack primary, networks `second` (dual-stack) and `third`, and Braid's configuration as the
+/// first of its directory.
 fn node(settings: &Value) -> Node {
     let mut node = Node::new().unwrap();
     node.settings.extend(settings.as_object().unwrap().clone());
-    let bridge = |name: &str, subnet: &str| {
-        let ipam = node.host_local(&[subnet]);
+    let bridge = |name: &str, subnets: &[&str]| {
+        let ipam = node.host_local(subnets);
         json!({ "type": "bridge", "bridge": name, "isGateway": true, "ipam": ipam })
     };
     let ports = json!({ "type": "portmap", "capabilities": { "portMappings": true } });
-    let plugins = [bridge("pods0", "10.211.1.0/24"), ports];
+    // IPv6 first in the result: that the pod's address is the IPv4 one is the runtime's rule.
+    let plugins = [bridge("pods0", &["fd00:211:1::/64", "10.211.1.0/24"]), ports];
     let primary = json!({ "cniVersion": "1.0.0", "name": "primary", "plugins": plugins });
-    let second = json!({ "cniVersion": "1.0.0", "plugins": [bridge("second0", "10.211.2.0/24")] });
+    let list = |plugin: Value| json!({ "cniVersion": "1.0.0", "plugins": [plugin] });
+    let second = list(bridge("second0", &["10.211.2.0/24", "fd00:211:2::/64"]));
+    let third = list(bridge("third0", &["10.211.3.0/24"]));
     node.configure("10-primary.conflist", &primary).unwrap();
     node.install_configuration().unwrap();
-    node.define(&[("default/second", &second)]).unwrap();
+    node.define(&[("default/second", &second), ("default/third", &third)]).unwrap();
     node
 }
 
@@ -63,12 +72,14 @@ fn addresses(netns: &Path, interface: &str) -> Vec<IpAddr> {
     all.filter_map(|address| Some(address["local"].as_str()?.parse().unwrap())).collect()
 }
 
-/// `eth0` has the one address that the runtime knows; `net1` has one of the second network.
-fn assert_interfaces(netns: &Path, ips: &[IpAddr]) {
-    let (eth0, net1) = (addresses(netns, "eth0"), addresses(netns, "net1"));
-    assert_eq!(eth0, ips, "the runtime's addresses are those of eth0");
-    for (found, prefix) in [(eth0, "10.211.1."), (net1, "10.211.2.")] {
-        assert!(found.len() == 1 && found[0].to_string().starts_with(prefix), "{found:?}");
+/// `eth0` has an address of each family, and the runtime knows these and no others, IPv4 first; the others have
+/// those of their networks.
+fn assert_interfaces(netns: &Path, ips: &[IpAddr], others: &[(&str, &[&str])]) {
+    assert_eq!(addresses(netns, "eth0"), ips, "the runtime's addresses are those of eth0");
+    for (interface, prefixes) in [("eth0", &PRIMARY[..])].iter().chain(others) {
+        let found: Vec<_> = addresses(netns, interface).iter().map(ToString::to_string).collect();
+        let fits = found.iter().zip(*prefixes).all(|(address, prefix)| address.starts_with(prefix));
+        assert!(found.len() == prefixes.len() && fits, "{interface}: {found:?}");
     }
 }
 
@@ -106,14 +117,20 @@ fn containerd_runs_pod_sandboxes() {
     let sandboxes = ids.each_ref().map(|id| containerd.status(id).unwrap());
     for sandbox in &sandboxes {
         assert!(sandbox.ready);
-        assert_interfaces(&sandbox.netns, &sandbox.ips);
-        assert_eq!(sandbox.interfaces["eth0"]["IPConfigs"][0]["IP"], json!(sandbox.ips[0]));
+        assert_interfaces(&sandbox.netns, &sandbox.ips, &[("net1", &SECOND)]);
+        assert_eq!(sandbox.ips.len(), 2, "a pod IP of each family");
+        let known = sandbox.interfaces["eth0"]["IPConfigs"].as_array().unwrap();
+        for ip in &sandbox.ips {
+            assert!(known.iter().any(|config| config["IP"] == json!(ip)), "{ip}: {known:?}");
+        }
         assert!(sandbox.interfaces.get("net1").is_some(), "{}", sandbox.interfaces);
     }
     assert!(rules(&node).contains(&ids[1]), "the host port leads to the pod");
     for interface in ["eth0", "net1"] {
-        let server = addresses(&sandboxes[1].netns, interface)[0].to_string();
-        inside(&sandboxes[0].netns, &["ping", "-c1", "-w10", "-I", interface, &server]);
+        for server in addresses(&sandboxes[1].netns, interface) {
+            let server = server.to_string();
+            inside(&sandboxes[0].netns, &["ping", "-c1", "-w10", "-I", interface, &server]);
+        }
     }
 
     for id in &ids {
@@ -131,8 +148,8 @@ fn podman_runs_a_container() {
     if !possible(Need::Podman) {
         return;
     }
-    // Podman hands over no annotations: its containers get the second network by default.
-    let node = node(&json!({ "multusNamespace": "default", "defaultNetworks": ["second"] }));
+    // Podman hands over no annotations: its containers get the other networks by default.
+    let node = node(&json!({ "multusNamespace": "default", "defaultNetworks": ["second", "third"] }));
     let podman = Podman::new(&[&node.file("bin")], &node.file("net.d")).unwrap();
     let on_host = &node.host.netns;
     let run = || podman.run("client", "braid", &["--publish", "8080:80"]);
@@ -140,7 +157,7 @@ fn podman_runs_a_container() {
 
     let container = podman.inspect("client", "braid").unwrap();
     assert_eq!(container.id, id);
-    assert_interfaces(&container.netns, &container.ips);
+    assert_interfaces(&container.netns, &container.ips, &[("net1", &SECOND), ("net2", &THIRD)]);
     let exec = |words: &[&str]| podman.exec("client", words).unwrap();
     assert_eq!(exec(&["cat", "/sys/class/net/eth0/address"]), container.mac);
     exec(&["ping", "-c", "1", "-w", "10", GATEWAY]);

@@ -47,9 +47,7 @@ impl Call {
                 log = log.about("pod", &format!("{}/{}", pod.namespace, pod.name));
             }
         }
-        for setting in &settings.passed_over {
-            log.info("a setting is passed over", &[("setting", &setting)]);
-        }
+        tell_passed_over(&settings, verb, &log);
         for error in &unreadable {
             log.warn("a setting cannot be read; DEL goes on with its default", &[("error", error)]);
         }
@@ -70,6 +68,19 @@ impl Call {
     /// Where delegates of a record are looked for: where they were, then where they are now.
     pub(crate) fn path_with(&self, recorded: &[PathBuf]) -> Vec<PathBuf> {
         search_path(recorded.iter().chain(&self.path).map(PathBuf::as_path))
+    }
+}
+
+/// What is not known may be a slip of the pen, with which pods would run otherwise than meant: ADD warns of it.
+/// Other verbs come too often for that, and Multus's settings that have nothing to set are no slip.
+fn tell_passed_over(settings: &Settings, verb: &str, log: &Log) {
+    for setting in &settings.passed_over {
+        let message = "a setting is passed over";
+        if verb == "ADD" && setting.reason.is_none() {
+            log.warn(message, &[("setting", &setting)]);
+        } else {
+            log.info(message, &[("setting", &setting)]);
+        }
     }
 }
 

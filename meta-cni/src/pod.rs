@@ -41,7 +41,7 @@ pub(crate) enum PodError {
     #[error("runtimeConfig[{ANNOTATIONS:?}] is not an object of texts")]
     Annotations,
     #[error(
-        "pod {pod}: the runtime passes no annotations, and the node directory has no facts about this pod: {missing}. Braid's node role writes them within a second when it runs; see that it does on this node (kubectl -n kube-system get pods -o wide), or let the runtime pass annotations"
+        "pod {pod}: the runtime passes no annotations, and the node directory has no facts about this pod: {missing}. let the runtime pass annotations (containerd 1.5, CRI-O 1.29 and later: \"capabilities\": {{\"{ANNOTATIONS}\": true}} in meta-cni's configuration), or see that Braid's node role runs on this node and reaches the API server: it writes these facts then, but not with --manifests"
     )]
     Unknown { pod: String, missing: String },
     #[error("read the facts about pod {pod}")]

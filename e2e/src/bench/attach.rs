@@ -13,7 +13,7 @@ use cni::exec::ProcessExec;
 use cni::{AddResult, CapabilityArgs, CniArgs, ContainerId, IfName, NetworkList};
 use serde::Serialize;
 
-use super::sample::{median, milliseconds, rounded};
+use super::sample::{median, middle, milliseconds, rounded};
 use super::stage::Stage;
 use crate::netns::Namespace;
 
@@ -27,7 +27,7 @@ const MEMORY_RUNS: usize = 7;
 /// What Braid may add to an ADD, in milliseconds: at n=0, and more for each secondary network.
 const BUDGET_MS: (f64, f64) = (3.0, 1.0);
 /// What one `meta-cni` may need, in KiB.
-const BUDGET_KIB: f64 = 8.0 * 1024.0;
+const BUDGET_KIB: u32 = 8 * 1024;
 
 /// The medians for one number of secondary networks.
 #[derive(Debug, Serialize)]
@@ -40,7 +40,7 @@ pub(super) struct Row {
     raw_del_ms: f64,
     meta_del_ms: f64,
     overhead_del_ms: f64,
-    meta_peak_rss_kib: f64,
+    meta_peak_rss_kib: u32,
 }
 
 /// Measures so many pairs for each number of networks.
@@ -67,7 +67,7 @@ fn row(n: u8, pairs: usize) -> Result<Row> {
         }
     }
     braid.path = stage.measuring_path();
-    let peak = median((0..MEMORY_RUNS).map(|_| peak(&mut braid, &stage)).collect::<Result<_>>()?);
+    let peak = middle((0..MEMORY_RUNS).map(|_| peak(&mut braid, &stage)).collect::<Result<_>>()?);
     let add = |times: &[Times]| -> Vec<f64> { times.iter().map(|one| milliseconds(one.add)).collect() };
     let del = |times: &[Times]| -> Vec<f64> { times.iter().map(|one| milliseconds(one.del)).collect() };
     let over =
@@ -85,7 +85,7 @@ fn row(n: u8, pairs: usize) -> Result<Row> {
 }
 
 /// The peak during an ADD; that of the DEL behind it overwrites the file later.
-fn peak(braid: &mut Runtime, stage: &Stage) -> Result<f64> {
+fn peak(braid: &mut Runtime, stage: &Stage) -> Result<u32> {
     let container = braid.next()?;
     let results = braid.add(&container)?;
     let text = std::fs::read_to_string(stage.peak_file()).context("reading the peak of meta-cni")?;
@@ -171,9 +171,7 @@ pub(super) fn table(rows: &[Row]) -> String {
            n   by hand   Braid   adds  budget      by hand   Braid   adds      is   budget\n",
     );
     for row in rows {
-        let budget = BUDGET_MS.0 + BUDGET_MS.1 * f64::from(row.n);
         let mark = |over: bool| if over { "!" } else { " " };
-        let peak = row.meta_peak_rss_kib;
         // Writing to a string does not fail.
         let _ = writeln!(
             text,
@@ -182,27 +180,74 @@ pub(super) fn table(rows: &[Row]) -> String {
             row.raw_add_ms,
             row.meta_add_ms,
             row.overhead_add_ms,
-            mark(row.overhead_add_ms > budget),
-            budget,
+            mark(row.excess_ms().is_some()),
+            row.budget_ms(),
             row.raw_del_ms,
             row.meta_del_ms,
             row.overhead_del_ms,
-            peak / 1024.0,
-            mark(peak > BUDGET_KIB),
-            BUDGET_KIB / 1024.0,
+            mebibytes(row.meta_peak_rss_kib),
+            mark(row.excess_kib().is_some()),
+            mebibytes(BUDGET_KIB),
         );
     }
     text.push_str("n: secondary networks, each bridge + host-local. Medians; \"adds\" is the median of the pairs' differences.\n");
-    if rows.iter().any(Row::is_over_budget) {
-        text.push_str("! over the budget\n");
-    }
+    text.extend(rows.iter().map(Row::excess));
     text.push('\n');
     text
 }
 
+fn mebibytes(kib: u32) -> f64 {
+    f64::from(kib) / 1024.0
+}
+
 impl Row {
-    fn is_over_budget(&self) -> bool {
-        self.overhead_add_ms > BUDGET_MS.0 + BUDGET_MS.1 * f64::from(self.n)
-            || self.meta_peak_rss_kib > BUDGET_KIB
+    fn budget_ms(&self) -> f64 {
+        BUDGET_MS.0 + BUDGET_MS.1 * f64::from(self.n)
+    }
+
+    /// By how much ADD is over its budget.
+    fn excess_ms(&self) -> Option<f64> {
+        Some(self.overhead_add_ms - self.budget_ms()).filter(|excess| *excess > 0.0)
+    }
+
+    fn excess_kib(&self) -> Option<u32> {
+        self.meta_peak_rss_kib.checked_sub(BUDGET_KIB).filter(|excess| *excess > 0)
+    }
+
+    /// A line for each budget that was missed, with by how much.
+    fn excess(&self) -> String {
+        let mut text = String::new();
+        if let Some(excess) = self.excess_ms() {
+            let _ = writeln!(text, "! n={}: ADD is {excess:.2} ms over the budget", self.n);
+        }
+        if let Some(excess) = self.excess_kib() {
+            let _ = writeln!(text, "! n={}: the peak is {excess} KiB over the budget", self.n);
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missed_budget_is_told_with_its_excess_and_a_met_one_is_not() {
+        let row = |n, overhead_add_ms, meta_peak_rss_kib| Row {
+            n,
+            raw_add_ms: 10.0,
+            meta_add_ms: 10.0,
+            overhead_add_ms,
+            raw_del_ms: 10.0,
+            meta_del_ms: 10.0,
+            overhead_del_ms: 100.0,
+            meta_peak_rss_kib,
+        };
+        let text = table(&[row(0, 3.0, 8192), row(2, 5.25, 8193), row(8, 10.9, 2600)]);
+        let told: Vec<_> = text.lines().filter(|line| line.starts_with('!')).collect();
+        assert_eq!(
+            told,
+            ["! n=2: ADD is 0.25 ms over the budget", "! n=2: the peak is 1 KiB over the budget"]
+        );
     }
 }

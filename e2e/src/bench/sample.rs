@@ -10,6 +10,12 @@ pub(super) fn median(mut values: Vec<f64>) -> f64 {
     if values.len() % 2 == 1 { at(middle) } else { f64::midpoint(at(middle.wrapping_sub(1)), at(middle)) }
 }
 
+/// The one in the middle, of an odd number of whole ones; 0 of nothing.
+pub(super) fn middle(mut values: Vec<u32>) -> u32 {
+    values.sort_unstable();
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}
+
 /// A duration in milliseconds.
 pub(super) fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
@@ -31,5 +37,6 @@ mod tests {
         {
             assert!((median(values) - expected).abs() < 1e-9);
         }
+        assert_eq!((middle(vec![3, 9, 1]), middle(vec![])), (3, 0));
     }
 }

@@ -28,7 +28,7 @@ fn networks_of_one_name_in_two_namespaces_share_nothing() {
         // The first free address of a pool of its own.
         assert_eq!(addresses(pod, "net1"), ["10.1.0.2/24"]);
     }
-    assert_eq!(pools(&node), ["primary", "shop_storage", "bank_storage"].map(str::to_owned).into());
+    assert_eq!(pools(&node), ["primary", "shop__storage", "bank__storage"].map(str::to_owned).into());
     node.del(&one).unwrap();
     node.check(&other).unwrap();
     assert_nothing_is_left_after_del(&node, &[&one, &other]);

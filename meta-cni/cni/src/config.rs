@@ -365,6 +365,7 @@ impl PluginConfig {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -439,6 +440,94 @@ mod tests {
             ),
         ] {
             assert_eq!(parse(json.clone()).unwrap_err().to_string(), text, "{json}");
+        }
+    }
+
+    /// Any JSON of a few levels, with keys and texts that mean something often enough.
+    fn any_json() -> impl Strategy<Value = Value> {
+        let words = prop::sample::select(vec![
+            "type",
+            "name",
+            "plugins",
+            "cniVersion",
+            "cniVersions",
+            "disableCheck",
+            "disableGC",
+            "true",
+            "",
+            "loadOnlyInlinedPlugins",
+            "capabilities",
+            "ipam",
+            "args",
+            "bridge",
+            "a/b",
+            "1.0.0",
+            "1.1.0",
+            "9.9.9",
+        ]);
+        let text = prop_oneof![words.prop_map(str::to_owned), ".{0,8}"];
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            text.clone().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 48, 6, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::vec((text.clone(), inner), 0..8)
+                    .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+            ]
+        })
+    }
+
+    /// A configuration that is right in the main, of either form, with anything else beside.
+    fn any_configuration() -> impl Strategy<Value = Value> {
+        let plugin = || {
+            let capabilities = prop::collection::vec(("[a-z]{1,8}", any::<bool>()), 0..3);
+            ("[a-z.-]{1,8}[a-z]", capabilities, any_json()).prop_map(|(plugin, capabilities, other)| {
+                let capabilities: Map<_, _> = capabilities.into_iter().map(|(k, v)| (k, v.into())).collect();
+                json!({"type": plugin, "capabilities": capabilities, "other": other})
+            })
+        };
+        let version = prop::sample::select(SpecVersion::ALL.map(SpecVersion::as_str).to_vec());
+        let offered = prop::option::of(prop::collection::vec(version.clone(), 0..3));
+        let flags = (any::<bool>(), any::<bool>(), any::<bool>());
+        let list = (prop::collection::vec(plugin(), 1..4), offered, flags, any_json());
+        let list = list.prop_map(|(plugins, offered, (check, gc, inlined), other)| {
+            let mut json = json!({
+                "plugins": plugins, "disableCheck": check, "disableGC": gc, "loadOnlyInlinedPlugins": inlined,
+                "other": other,
+            });
+            if let Some(offered) = offered {
+                json["cniVersions"] = json!(offered);
+            }
+            json
+        });
+        ("[a-zA-Z0-9][a-zA-Z0-9_.-]{0,20}", version, prop_oneof![list, plugin()]).prop_map(
+            |(name, version, mut json)| {
+                json["name"] = name.into();
+                json["cniVersion"] = version.into();
+                json
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn any_configuration_is_read_and_comes_back_as_it_was_written(json in any_configuration()) {
+            let list = parse(json).unwrap();
+            prop_assert_eq!(parse(list.to_json()).unwrap(), list);
+        }
+
+        #[test]
+        fn no_input_panics_and_what_is_understood_comes_back(json in any_json(), text in ".{0,60}") {
+            let fallback = NetworkName::parse("given").unwrap();
+            let read = [parse(json.clone()), NetworkList::from_json(json, Some(&fallback))];
+            let read = read.into_iter().chain([NetworkList::parse(text.as_bytes(), Some(&fallback))]);
+            for list in read.flatten() {
+                prop_assert_eq!(parse(list.to_json()).unwrap(), list);
+            }
         }
     }
 

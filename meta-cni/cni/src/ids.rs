@@ -7,6 +7,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::npwg::names::excerpt;
+
 /// Why a text is not the identifier it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{kind} {text:?} {reason}")]
@@ -27,6 +29,15 @@ fn check_name(text: &str) -> Result<(), &'static str> {
         Some(_) if bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-')) => Ok(()),
         Some(_) => Err(NAME_RULE),
     }
+}
+
+/// Plugins use a network's name as a file name (host-local: a directory of addresses).
+fn check_network(text: &str) -> Result<(), &'static str> {
+    check_name(text)?;
+    if text.len() > 255 {
+        return Err("is longer than the 255 bytes that a file name can have, and plugins use it as one");
+    }
+    Ok(())
 }
 
 /// A container id is used as a file name; the longest that file systems take is 255 bytes, and the store
@@ -75,7 +86,7 @@ macro_rules! identifier {
                 let text = text.into();
                 match $check(&text) {
                     Ok(()) => Ok(Self(text)),
-                    Err(reason) => Err(IdError { kind: $kind, text, reason }),
+                    Err(reason) => Err(IdError { kind: $kind, text: excerpt(&text).to_owned(), reason }),
                 }
             }
 
@@ -129,7 +140,7 @@ identifier!(
 );
 identifier!(
     /// The `name` of a network configuration; plugins key their data by it.
-    NetworkName, "network name", check_name
+    NetworkName, "network name", check_network
 );
 identifier!(
     /// The `type` of a plugin: the file name of its executable.
@@ -151,6 +162,14 @@ mod tests {
             assert!(ContainerId::parse(bad).is_err(), "{bad:?}");
         }
         assert!(ContainerId::parse("a".repeat(201)).is_err());
+    }
+
+    #[test]
+    fn a_network_name_is_no_longer_than_a_file_name_can_be() {
+        NetworkName::parse("a".repeat(255)).unwrap();
+        let error = NetworkName::parse("a".repeat(100_000)).unwrap_err().to_string();
+        assert!(error.contains("is longer than the 255 bytes"), "{error}");
+        assert!(error.len() < 300, "what was given is shown in part: {}", error.len());
     }
 
     #[test]

@@ -171,6 +171,7 @@ pub fn primary(settings: &Settings) -> Result<Vec<Found>, LookupError> {
             delegates.iter().map(|list| Found { network: None, list: list.clone(), file: None }).collect()
         }
         PrimarySource::FirstIn(dir) => vec![first_in(dir)?],
+        PrimarySource::FileIn { dir, file } => vec![load(&dir.join(file))?],
     };
     for found in &all {
         refuse_recursion(&found.list)?;
@@ -184,6 +185,7 @@ pub fn places_of_primary(settings: &Settings) -> Vec<PathBuf> {
         PrimarySource::Named(reference) => places(settings, reference),
         PrimarySource::Delegates(_) => Vec::new(),
         PrimarySource::FirstIn(dir) => vec![dir.join("any")],
+        PrimarySource::FileIn { dir, file } => vec![dir.join(file)],
     }
 }
 
@@ -234,12 +236,7 @@ pub fn rendered(settings: &Settings, network: &NetworkRef) -> Result<Found, Look
     let store = |source| LookupError::Store { network: network.clone(), source };
     let path = dir.network(network);
     let Some(rendered) = RenderedNetwork::read(dir, network).map_err(store)? else {
-        let hint = if NodeFacts::read(dir).map_err(store)?.is_some() {
-            "; check its name and namespace (kubectl get net-attach-def -A) and create it if it is missing"
-        } else {
-            "; Braid's node role has not yet written this node's networks since it started: see that it runs \
-             on this node and reaches the API server"
-        };
+        let hint = hint_for_absent(NodeFacts::read(dir).map_err(store)?.as_ref());
         return Err(LookupError::Absent { network: network.clone(), path, hint });
     };
     if NodeFacts::are_of_earlier_boot(dir) {
@@ -261,6 +258,23 @@ pub fn rendered(settings: &Settings, network: &NetworkRef) -> Result<Found, Look
                     name,
                 }),
             }
+        }
+    }
+}
+
+/// What may be the matter with a network that has no file, and what to do.
+fn hint_for_absent(facts: Option<&NodeFacts>) -> &'static str {
+    match facts {
+        None => {
+            "; Braid's node role has not yet written this node's networks since it started: see that it runs \
+             on this node and reaches the API server"
+        }
+        Some(facts) if facts.partial => {
+            "; it may only be unseen, since Braid's node role could not read every manifest: mend what its log, \
+             or `braid node --manifests DIR --once`, tells of, then check the network's name and namespace"
+        }
+        Some(_) => {
+            "; check its name and namespace (kubectl get net-attach-def -A) and create it if it is missing"
         }
     }
 }
@@ -356,9 +370,11 @@ mod tests {
         fn settings(&self, of: Value) -> Settings {
             let mut keys = json!({
                 "runDir": self.path("run"), "stateDir": self.path("state"), "confDir": self.path("conf"),
-                "multusAutoconfigDir": self.path("net.d"),
             });
             keys.as_object_mut().unwrap().extend(of.as_object().unwrap().clone());
+            if keys.get("clusterNetwork").or(keys.get("delegates")).is_none() {
+                keys["multusAutoconfigDir"] = json!(self.path("net.d"));
+            }
             Settings::parse(keys.as_object().unwrap()).unwrap()
         }
 
@@ -390,6 +406,18 @@ mod tests {
         std::fs::write(node.path("net.d/10-a.conflist"), "{\"name\":").unwrap();
         let error = primary(&settings).unwrap_err();
         assert!(error.may_pass(), "half written: the next one would be another network: {error}");
+    }
+
+    #[test]
+    fn a_file_of_the_directory_that_is_named_is_the_primary_whatever_comes_first() {
+        let node = Node::new();
+        let settings = node.settings(json!({"multusMasterCNI": "20-b.conflist"}));
+        node.write("net.d/10-a.conflist", "a", "bridge");
+        let error = primary(&settings).unwrap_err();
+        assert!(error.may_pass(), "it may still come: {error}");
+        node.write("net.d/20-b.conflist", "b", "bridge");
+        assert_eq!(file(primary(&settings)), node.path("net.d/20-b.conflist"));
+        assert_eq!(places_of_primary(&settings), [node.path("net.d/20-b.conflist")]);
     }
 
     #[test]

@@ -14,8 +14,12 @@ use crate::{NodeDirectory, StoreError, atomic, boot};
 pub struct NodeFacts {
     /// The boot in which it was said; of another boot it is void.
     pub boot_id: String,
-    /// When the lists were last compared in full with what should be, in seconds since 1970.
+    /// When the lists were last compared with what should be, in seconds since 1970.
     pub complete_at: u64,
+    /// Whether something could not be read then: everything else is on the node, but a network that is not
+    /// may only be unseen.
+    #[serde(default)]
+    pub partial: bool,
     /// Who said it: the version of the operator.
     pub operator: String,
 }
@@ -28,10 +32,15 @@ impl NodeFacts {
     /// "The lists are complete now, in this boot."
     pub fn complete_now(operator: impl Into<String>) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        Self { boot_id: boot::boot_id(), complete_at: now, operator: operator.into() }
+        Self { boot_id: boot::boot_id(), complete_at: now, partial: false, operator: operator.into() }
     }
 
-    /// Reads the facts; `None` if the lists have not been complete in this boot. A run directory that is not
+    /// "Everything that can be read is on the node now, in this boot; something cannot."
+    pub fn partial_now(operator: impl Into<String>) -> Self {
+        Self { partial: true, ..Self::complete_now(operator) }
+    }
+
+    /// Reads the facts; `None` if the lists have not been written out in this boot. A run directory that is not
     /// in memory keeps its files over a reboot, so the boot is compared.
     pub fn read(dir: &NodeDirectory) -> Result<Option<Self>, StoreError> {
         let facts: Option<Self> = document::read(&dir.node())?;
@@ -112,5 +121,11 @@ mod tests {
         fill();
         assert!(!NodeFacts::forget_earlier_boot(&dir).unwrap());
         assert!(dir.networks().exists(), "they are of this boot");
+    }
+
+    #[test]
+    fn facts_of_an_operator_that_does_not_know_of_parts_are_of_the_whole() {
+        let older = r#"{"boot_id":"b","complete_at":1,"operator":"braid 0.1.0"}"#;
+        assert!(!serde_json::from_str::<NodeFacts>(older).unwrap().partial);
     }
 }

@@ -20,12 +20,18 @@ use serde_json::{Map, Value};
 use reader::Reader;
 pub use reader::SettingsError;
 
+/// Whether a value is as good as none: `null`, an empty text.
+pub fn is_absent(value: &Value) -> bool {
+    reader::is_absent(value)
+}
+
 use crate::NodeDirectory;
 
 /// Everything that can be set.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
-    /// `clusterNetwork`, `delegates` or `multusAutoconfigDir`: where the primary comes from.
+    /// `clusterNetwork`, `delegates`, or `multusAutoconfigDir` with `multusMasterCNI`: where the primary comes
+    /// from.
     pub primary: PrimarySource,
     /// `defaultNetworks`: networks that every pod outside the system namespaces gets.
     pub default_networks: Vec<NetworkReference>,
@@ -73,6 +79,13 @@ pub enum PrimarySource {
     Delegates(Vec<NetworkList>),
     /// The first configuration of this directory that is not ours or Multus's.
     FirstIn(PathBuf),
+    /// `multusMasterCNI`: this file of the directory.
+    FileIn {
+        /// `multusAutoconfigDir`.
+        dir: PathBuf,
+        /// The file's name.
+        file: String,
+    },
 }
 
 /// A network that a setting names.
@@ -221,15 +234,26 @@ fn primary(reader: &mut Reader<'_>) -> Result<PrimarySource, SettingsError> {
     let named = reader.reference("clusterNetwork")?;
     let delegates = reader.delegates("delegates")?;
     let directory = reader.path("multusAutoconfigDir")?;
-    match (named, delegates) {
-        (Some(_), Some(_)) => Err(SettingsError::new(
-            "delegates",
-            "contradicts \"clusterNetwork\": both say what the primary is; leave one of them out",
-        )),
-        (Some(named), None) => Ok(PrimarySource::Named(named)),
-        (None, Some(delegates)) => Ok(PrimarySource::Delegates(delegates)),
-        (None, None) => Ok(PrimarySource::FirstIn(directory.unwrap_or_else(|| "/etc/cni/net.d".into()))),
+    let file = reader.file_name("multusMasterCNI")?;
+    let ways = [
+        ("clusterNetwork", named.is_some()),
+        ("delegates", delegates.is_some()),
+        ("multusAutoconfigDir", directory.is_some()),
+        ("multusMasterCNI", file.is_some()),
+    ];
+    let mut given = ways.into_iter().filter(|(_, given)| *given).map(|(setting, _)| setting);
+    // The last two go together: a directory and a file of it.
+    if let (Some(first @ ("clusterNetwork" | "delegates")), Some(second)) = (given.next(), given.next()) {
+        let problem = format!("contradicts {first:?}: both say what the primary is; leave one of them out");
+        return Err(SettingsError::new(second, problem));
     }
+    let dir = directory.unwrap_or_else(|| "/etc/cni/net.d".into());
+    Ok(match (named, delegates, file) {
+        (Some(named), ..) => PrimarySource::Named(named),
+        (None, Some(delegates), _) => PrimarySource::Delegates(delegates),
+        (None, None, Some(file)) => PrimarySource::FileIn { dir, file: file.to_owned() },
+        (None, None, None) => PrimarySource::FirstIn(dir),
+    })
 }
 
 fn log(reader: &mut Reader<'_>) -> Result<LogSettings, SettingsError> {
@@ -253,12 +277,13 @@ fn log(reader: &mut Reader<'_>) -> Result<LogSettings, SettingsError> {
 
 fn passed_over(reader: &Reader<'_>) -> Vec<PassedOver> {
     let unread = reader.unread().filter(|key| !OF_CNI.contains(key) && !key.starts_with("cni.dev/"));
-    unread
-        .map(|key| PassedOver {
-            setting: key.to_owned(),
-            reason: OF_MULTUS.iter().find(|(name, _)| *name == key).map(|(_, reason)| *reason),
-        })
-        .collect()
+    let unread = unread.map(|key| PassedOver {
+        setting: key.to_owned(),
+        reason: OF_MULTUS.iter().find(|(name, _)| *name == key).map(|(_, reason)| *reason),
+    });
+    let options = reader.unread_log_options("logOptions");
+    let options = options.map(|key| PassedOver { setting: format!("logOptions.{key}"), reason: None });
+    unread.chain(options).collect()
 }
 
 #[cfg(test)]

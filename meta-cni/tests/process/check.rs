@@ -105,6 +105,13 @@ fn status_is_50_while_add_cannot_be_served_and_never_waits() {
 }
 
 #[test]
+fn a_partial_list_of_networks_does_not_hold_up_the_node() {
+    let node = Node::new();
+    NodeFacts::partial_now("test").write(&node.dir()).unwrap();
+    node.status().succeed();
+}
+
+#[test]
 fn version_needs_nothing() {
     let node = Node::new();
     let all = json!(["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]);

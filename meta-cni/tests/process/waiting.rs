@@ -103,17 +103,24 @@ fn add_waits_for_the_readiness_file() {
 #[test]
 fn what_does_not_come_is_refused_with_its_path_and_what_to_do() {
     type Prepare = fn(&mut Node);
-    let cases: [(&str, &str, Prepare); 8] = [
+    let cases: [(&str, &str, Prepare); 9] = [
         ("run/networks/default/a does not exist", "create it if it is missing", |_| {}),
         ("run/networks/default/a does not exist", "see that it runs on this node", |node| {
             fs::remove_file(node.path("run/node")).unwrap();
         }),
+        ("run/networks/default/a does not exist", "it may only be unseen", |node| {
+            NodeFacts::partial_now("test").write(&node.dir()).unwrap();
+        }),
         ("named.d holds none with \"name\": \"a\"", "default/a has no configuration of its own", |node| {
             node.outcome("default/a", Outcome::OnNode { name: cni::NetworkName::parse("a").unwrap() });
         }),
-        ("run/pods/default/web does not exist", "or let the runtime pass annotations", |node| {
-            node.set(json!({"runtimeConfig": {"portMappings": []}}));
-        }),
+        (
+            "run/pods/default/web does not exist",
+            "\"capabilities\": {\"io.kubernetes.cri.pod-annotations\": true} in meta-cni's",
+            |node| {
+                node.set(json!({"runtimeConfig": {"portMappings": []}}));
+            },
+        ),
         (
             "named.d holds no configuration with that name",
             "setting defaultNetworks names network x",

@@ -247,7 +247,7 @@ fn networks_of_all_files_are_judged_together() {
     assert!(lines[3].ends_with("1 error, 2 warnings"), "{lines:?}");
     assert_eq!(verdict, Verdict::Wrong);
 
-    let inner = bridge("d", "10.3.0.0/24", r#","dataDir":"/var/lib/cni/networks/default_a""#);
+    let inner = bridge("d", "10.3.0.0/24", r#","dataDir":"/var/lib/cni/networks/default__a""#);
     let (verdict, lines, _) = told(&[("a.yaml", &bridge("a", "10.1.0.0/24", "")), ("d.yaml", &inner)]);
     assert!(lines[1].starts_with("d.yaml: default/d: error: the host-local data directory"), "{lines:?}");
     assert_eq!(verdict, Verdict::Wrong);

@@ -5,8 +5,7 @@
 //! - **what the plugins themselves would say** of addresses, routes, modes and VLANs. An error is only what
 //!   every version of the plugin refuses for every pod, as its source says (containernetworking/plugins 1.1.1
 //!   to 1.9.1); what is merely odd is a warning. Keys that are not known are the plugin's business.
-//! - **what networks do to each other**: data directories within one another, names taken from others,
-//!   addresses that are given twice.
+//! - **what networks do to each other**: data directories within one another, addresses that are given twice.
 //!
 //! Nothing here stops meta-cni: it runs what renders. The words go into conditions, admission responses and
 //! the output of `braid check`.

@@ -275,6 +275,31 @@ mod tests {
     }
 
     #[test]
+    fn ten_thousand_levels_end_in_an_error_and_not_in_a_stack_that_overflows() {
+        let around = |open: &str, close: &str| open.repeat(10_000) + "x: 1" + &close.repeat(10_000);
+        let mut block = String::new();
+        for level in 0..10_000 {
+            block.extend([" ".repeat(level).as_str(), "a:\n"]);
+        }
+        let texts = [around("[", "]"), around("{a: ", "}"), around("- ", ""), around("? ", ""), block];
+        for text in texts {
+            let items = objects(&format!("{text}\n---\nkind: A\n"), Form::Yaml);
+            assert!(items.iter().any(Result::is_err), "{:?}", text.get(..40));
+        }
+        for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
+            let text = open.repeat(10_000) + "1" + &close.repeat(10_000);
+            assert!(objects(&text, Form::Json).iter().any(Result::is_err));
+        }
+    }
+
+    #[test]
+    fn a_large_text_behind_many_aliases_does_not_fill_the_memory() {
+        let large = format!("a: &a {}\nkind: A\nb: [{}*a]\n", "x".repeat(1 << 20), "*a, ".repeat(10_000));
+        let items = objects(&large, Form::Yaml);
+        assert!(items.iter().all(Result::is_err), "ten gigabytes of ten megabytes");
+    }
+
+    #[test]
     fn only_regular_texts_of_a_bounded_size_are_read() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);

@@ -168,3 +168,20 @@ fn a_directory_like_a_mounted_config_map_is_read_through_its_links() {
     std::os::unix::fs::symlink("..data/a.yaml", dir.path().join("a.yaml")).unwrap();
     assert_eq!(told(dir.path()).0, ["default/a"]);
 }
+
+#[test]
+fn a_configuration_of_ten_thousand_levels_is_refused() {
+    let config = format!("'{}{}'", "[".repeat(10_000), "]".repeat(10_000));
+    let deep = format!("'{{\"type\":\"a\",\"x\":{}1{}}}'", "[".repeat(10_000), "]".repeat(10_000));
+    for config in [config, deep] {
+        let dir = directory(&[("a.yaml", &nad("name: a", &config))]);
+        let (_, wrong, manifests) = told(dir.path());
+        assert_eq!(wrong, [""; 0]);
+        match &manifests.networks[&"default/a".parse().unwrap()].outcome {
+            Outcome::Refused { reason } => {
+                assert!(reason.contains("is not JSON: recursion limit"), "{reason}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}

@@ -4,8 +4,10 @@
 //! **Names.** Plugins keep their data under the `name` of a configuration: host-local has a directory of
 //! addresses for each. Two networks of one name would hand out each other's addresses, and the names of two
 //! namespaces are chosen by people who do not know of each other. So a configuration without a name gets
-//! `<namespace>_<name>`: neither part can hold a `_`, so no two networks share it. A name that the author
-//! wrote is kept: whoever names two networks alike means it.
+//! `<namespace>__<name>`: neither part can hold a `_`, so no two networks share it. A name that the author
+//! wrote is kept: whoever names two networks alike means it. But no author can take another network's
+//! generated name, and with it that network's addresses: a written name of this form is refused, unless it is
+//! the network's own. There are two `_` because names with one (`my_net`) are common, and are nobody's.
 //!
 //! **On the node.** Where `spec.config` is empty, the configuration is a file of the node whose `name` is
 //! the network's own, without the namespace, as the standard says.
@@ -34,12 +36,24 @@ pub enum RenderError {
     /// Not a configuration.
     #[error("spec.config")]
     Config(#[source] ConfigError),
-    /// A name that plugins could not use as a file name.
+    /// A generated name that plugins could not use as a file name.
     #[error(
-        "the network's name {0:?} is longer than 255 bytes, and plugins use it as a file name; give the \
-         configuration a shorter \"name\""
+        "the configuration has no \"name\", and the one that is made of namespace and name cannot be used; give \
+         the configuration a shorter \"name\""
     )]
-    LongName(String),
+    GeneratedName(#[source] IdError),
+    /// A name that another network would get.
+    #[error(
+        "\"name\" \"{name}\" is the one that network {network} has if its configuration gives none, so both would \
+         hand out each other's addresses; choose a name without \"__\" (networks that are to share a pool on \
+         purpose get the same one)"
+    )]
+    NameOfAnother {
+        /// What the author wrote.
+        name: NetworkName,
+        /// Whose it is.
+        network: NetworkRef,
+    },
     /// A name that is none for a configuration on the node.
     #[error("no configuration on the node can have this network's name")]
     Name(#[source] IdError),
@@ -106,9 +120,7 @@ fn outcome(network: &NetworkRef, config: &str) -> Result<Outcome, RenderError> {
     if config.trim().is_empty() {
         return Err(RenderError::Blank);
     }
-    let fallback =
-        NetworkName::parse(format!("{}_{}", network.namespace, network.name)).map_err(RenderError::Name)?;
-    let list = NetworkList::parse(config.as_bytes(), Some(&fallback)).map_err(RenderError::Config)?;
+    let list = named(network, config)?;
     examine(&list)?;
     if let Some(plugin) = list.plugins.iter().position(|plugin| plugin.plugin().as_str() == OURSELVES) {
         return Err(RenderError::Plugin {
@@ -121,11 +133,30 @@ fn outcome(network: &NetworkRef, config: &str) -> Result<Outcome, RenderError> {
     Ok(Outcome::Ready { list })
 }
 
+/// What stands between namespace and name in a generated name; names of Kubernetes hold no `_`.
+const BETWEEN: &str = "__";
+
+/// The configuration, under its own name or a generated one.
+fn named(network: &NetworkRef, config: &str) -> Result<NetworkList, RenderError> {
+    let generated = NetworkName::parse(format!("{}{BETWEEN}{}", network.namespace, network.name));
+    let list = match (NetworkList::parse(config.as_bytes(), generated.as_ref().ok()), generated) {
+        (Err(ConfigError::NoName), Err(error)) => Err(RenderError::GeneratedName(error)),
+        (list, _) => list.map_err(RenderError::Config),
+    }?;
+    match owner_of(&list.name).filter(|owner| owner != network) {
+        Some(owner) => Err(RenderError::NameOfAnother { name: list.name, network: owner }),
+        None => Ok(list),
+    }
+}
+
+/// The network that would have this name if its configuration gave none, whether there is such a network or not.
+fn owner_of(name: &NetworkName) -> Option<NetworkRef> {
+    let (namespace, name) = name.as_str().split_once(BETWEEN)?;
+    NetworkRef::parse(namespace, name).ok()
+}
+
 /// Refuses what reads as a configuration but cannot work, of a network or of a file on the node.
 pub fn examine(list: &NetworkList) -> Result<(), RenderError> {
-    if list.name.as_str().len() > 255 {
-        return Err(RenderError::LongName(list.name.to_string()));
-    }
     for (index, plugin) in list.plugins.iter().enumerate() {
         let problem = |problem| RenderError::Plugin { place: place(list, index), problem };
         arguments(plugin.object()).map_err(problem)?;

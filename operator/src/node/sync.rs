@@ -1,7 +1,8 @@
 //! Brings the networks of the node directory to what they should be.
 //!
 //! Files that differ are written, those of networks that are no longer wanted are removed, temporary files of
-//! killed writers are swept, and then the node's facts say that the list is complete. Each step is safe to be
+//! killed writers are swept, and then the node's facts say that the list is complete, or as complete as what
+//! could be read. Each step is safe to be
 //! killed in and to be done again. Attachments that run are not touched: they live by their records.
 
 use std::collections::BTreeSet;
@@ -24,8 +25,8 @@ pub enum Extent {
     /// All: whatever else is on the node is to go.
     #[default]
     All,
-    /// Some may be missing, because something could not be read: nothing is removed, and the list is not
-    /// called complete.
+    /// Some may be missing, because something could not be read: nothing is removed, and the node's facts
+    /// call the list partial. The node can be used: one bad file must not hold up every pod after a boot.
     Part,
 }
 
@@ -99,9 +100,13 @@ pub fn sync(
         wanted.insert(network.network);
     }
     prune(dir, &wanted, extent, stop, &mut summary);
-    if extent == Extent::All && summary.failed.is_empty() && !stop() {
-        let written = NodeFacts::complete_now(OPERATOR).write(dir);
-        summary.complete = summary.note(written).is_some();
+    if summary.failed.is_empty() && !stop() {
+        let facts = match extent {
+            Extent::All => NodeFacts::complete_now(OPERATOR),
+            Extent::Part => NodeFacts::partial_now(OPERATOR),
+        };
+        let written = summary.note(facts.write(dir)).is_some();
+        summary.complete = written && extent == Extent::All;
     }
     summary
 }
@@ -213,15 +218,17 @@ mod tests {
     }
 
     #[test]
-    fn what_may_only_be_unseen_is_kept_and_nothing_is_called_complete() {
+    fn what_may_only_be_unseen_is_kept_and_the_list_is_called_partial() {
         let (_temp, dir) = directory();
         all(&dir, vec![bridge("a"), bridge("b")]);
         std::fs::remove_file(dir.node()).unwrap();
         let summary = sync(&dir, [bridge("b"), bridge("c")], Extent::Part, &|| false);
         assert_eq!(counts(&summary), [1, 1, 0, 1]);
         assert!(!summary.complete);
-        assert_eq!(NodeFacts::read(&dir).unwrap(), None);
+        assert!(NodeFacts::read(&dir).unwrap().is_some_and(|facts| facts.partial));
         assert_eq!(present(&dir), ["a", "b", "c"]);
+        all(&dir, vec![bridge("b")]);
+        assert!(NodeFacts::read(&dir).unwrap().is_some_and(|facts| !facts.partial), "all can be read again");
     }
 
     #[test]

@@ -20,7 +20,7 @@ impl NameError {
 }
 
 /// The beginning of a text, for error texts: annotations may be long, events may not.
-pub(super) fn excerpt(text: &str) -> &str {
+pub(crate) fn excerpt(text: &str) -> &str {
     let end = text.char_indices().nth(80).map_or(text.len(), |(at, _)| at);
     text.get(..end).unwrap_or(text)
 }

@@ -146,8 +146,11 @@ impl TryFrom<&AddResult> for V020 {
 
 #[cfg(test)]
 mod tests {
+    use ipnet::{Ipv4Net, Ipv6Net};
+    use proptest::prelude::*;
     use serde_json::json;
 
+    use super::super::Interface;
     use super::*;
 
     fn parse(json: Value) -> AddResult {
@@ -245,6 +248,127 @@ mod tests {
                 let read = AddResult::parse(written.clone(), version).unwrap();
                 assert_eq!(read.to_json(version).unwrap(), written, "{version}");
             }
+        }
+    }
+
+    fn any_net() -> impl Strategy<Value = IpNet> {
+        prop_oneof![
+            (any::<[u8; 4]>(), 0..=32_u8)
+                .prop_map(|(address, length)| Ipv4Net::new(address.into(), length).unwrap().into()),
+            (any::<[u8; 16]>(), 0..=128_u8).prop_map(|(address, length)| Ipv6Net::new(
+                address.into(),
+                length
+            )
+            .unwrap()
+            .into()),
+        ]
+    }
+
+    fn any_gateway() -> impl Strategy<Value = Option<IpAddr>> {
+        prop::option::of(any_net().prop_map(|net| net.addr()))
+    }
+
+    /// Fields of others. Names that mean something at one level of one form are among them at every level, but
+    /// for `own`, those of this level in the newest form.
+    fn any_extra(own: &'static [&'static str]) -> impl Strategy<Value = Map<String, Value>> {
+        let words = vec![
+            "ip",
+            "ip4",
+            "ip6",
+            "ips",
+            "interfaces",
+            "address",
+            "interface",
+            "gateway",
+            "routes",
+            "dst",
+            "gw",
+            "mtu",
+            "pciID",
+            "socketPath",
+            "vendor",
+            "table",
+            "version",
+        ];
+        let key = prop_oneof![prop::sample::select(words).prop_map(str::to_owned), "[a-z]{1,6}"];
+        let value = prop_oneof![
+            Just(Value::Null),
+            any::<u32>().prop_map(Value::from),
+            ".{0,6}".prop_map(Value::from),
+            Just(json!({"deep": [null]})),
+        ];
+        prop::collection::vec((key, value), 0..3)
+            .prop_map(|fields| fields.into_iter().filter(|(key, _)| !own.contains(&key.as_str())).collect())
+    }
+
+    fn any_interface() -> impl Strategy<Value = Interface> {
+        let extra = any_extra(&["name", "mac", "mtu", "sandbox"]);
+        ("[a-z]{1,8}", "([0-9a-f]{2}:){0,5}", prop::option::of(any::<u32>()), "[/a-z]{0,8}", extra)
+            .prop_map(|(name, mac, mtu, sandbox, extra)| Interface { name, mac, mtu, sandbox, extra })
+    }
+
+    fn any_result() -> impl Strategy<Value = AddResult> {
+        let ip = (
+            any_net(),
+            any_gateway(),
+            prop::option::of(0..9_usize),
+            any_extra(&["address", "gateway", "interface"]),
+        );
+        let ip = ip.prop_map(|(address, gateway, interface, extra)| IpConfig {
+            address,
+            gateway,
+            interface,
+            extra,
+        });
+        let route = (any_net(), any_gateway(), any_extra(&["dst", "gw"]))
+            .prop_map(|(dst, gw, extra)| Route { dst, gw, extra });
+        let texts = || prop::collection::vec(".{0,6}", 0..3);
+        let dns =
+            (texts(), ".{0,6}", texts(), texts(), any_extra(&["nameservers", "domain", "search", "options"]));
+        let dns = dns.prop_map(|(nameservers, domain, search, options, extra)| Dns {
+            nameservers,
+            domain,
+            search,
+            options,
+            extra,
+        });
+        let lists = (
+            prop::collection::vec(any_interface(), 0..4),
+            prop::collection::vec(ip, 0..4),
+            prop::collection::vec(route, 0..4),
+        );
+        (lists, dns, any_extra(&["interfaces", "ips", "routes", "dns"])).prop_map(
+            |((interfaces, ips, routes), dns, extra)| AddResult { interfaces, ips, routes, dns, extra },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn any_result_is_stable_in_every_version_and_whole_in_1x(result in any_result()) {
+            for version in SpecVersion::ALL {
+                let written = match result.to_json(version) {
+                    Ok(written) => written,
+                    Err(ResultError::NeedsAddress(_)) => {
+                        prop_assert!(version <= SpecVersion::V0_2_0 && result.ips.is_empty());
+                        continue;
+                    }
+                    Err(error) => panic!("{version}: {error}"),
+                };
+                // The version that stands in it counts, whatever is assumed.
+                let read = AddResult::parse(written.clone(), SpecVersion::NEWEST).unwrap();
+                if version >= SpecVersion::V1_0_0 {
+                    prop_assert_eq!(&read, &result, "{}", version);
+                }
+                prop_assert_eq!(read.to_json(version).unwrap(), written, "{}", version);
+            }
+        }
+
+        #[test]
+        fn no_json_panics(text in ".{0,60}", result in any_result(), assumed in 0..7_usize) {
+            let mut json = result.to_json(SpecVersion::NEWEST).unwrap();
+            json["cniVersion"] = Value::Null;
+            let _ = AddResult::parse(json, SpecVersion::ALL[assumed]);
+            let _ = AddResult::parse(Value::String(text), SpecVersion::ALL[assumed]);
         }
     }
 

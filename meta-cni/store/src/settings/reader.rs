@@ -56,14 +56,13 @@ impl<'a> Reader<'a> {
 
     fn value(&mut self, setting: &'static str) -> Option<&'a Value> {
         self.read.insert(setting);
-        self.object.get(setting).filter(|value| !value.is_null())
+        self.object.get(setting).filter(|value| !is_absent(value))
     }
 
-    /// A text; the empty text counts as absent.
     fn text(&mut self, setting: &'static str) -> Read<Option<&'a str>> {
         match self.value(setting) {
             None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text.trim()).filter(|text| !text.is_empty())),
+            Some(Value::String(text)) => Ok(Some(text.trim())),
             Some(other) => Err(SettingsError::wrong_kind(setting, "a text", other)),
         }
     }
@@ -102,6 +101,16 @@ impl<'a> Reader<'a> {
 
     pub(super) fn path_or(&mut self, setting: &'static str, absent: &str) -> Read<PathBuf> {
         Ok(self.path(setting)?.unwrap_or_else(|| absent.into()))
+    }
+
+    /// The name of a file in a directory that another setting names.
+    pub(super) fn file_name(&mut self, setting: &'static str) -> Read<Option<&'a str>> {
+        let Some(text) = self.text(setting)? else { return Ok(None) };
+        if text.contains('/') || matches!(text, "." | "..") {
+            let problem = format!("is {text:?}; it has to be the name of a file, without its directory");
+            return Err(SettingsError::new(setting, problem));
+        }
+        Ok(Some(text))
     }
 
     pub(super) fn count(&mut self, setting: &'static str) -> Read<NonZeroUsize> {
@@ -179,7 +188,8 @@ impl<'a> Reader<'a> {
             Some(other) => return Err(SettingsError::wrong_kind(setting, "an object", other)),
         };
         let number = |key: &str, absent: u32, least: u32, most: u32| match options.get(key) {
-            None | Some(Value::Null) => Ok(absent),
+            None => Ok(absent),
+            Some(value) if is_absent(value) => Ok(absent),
             Some(value) => value
                 .as_u64()
                 .and_then(|n| u32::try_from(n).ok())
@@ -191,6 +201,18 @@ impl<'a> Reader<'a> {
         };
         Ok((number("maxSize", 10, 1, 10_000)?, number("maxBackups", 1, 0, 100)?))
     }
+
+    /// Keys of the log's options that mean nothing to anybody.
+    pub(super) fn unread_log_options(&self, setting: &str) -> impl Iterator<Item = &'a str> + use<'a> {
+        const KNOWN: [&str; 4] = ["maxSize", "maxBackups", "maxAge", "compress"];
+        let options = self.object.get(setting).and_then(Value::as_object).into_iter().flatten();
+        options.map(|(key, _)| key.as_str()).filter(|key| !KNOWN.contains(key))
+    }
+}
+
+/// `null` and empty texts count as absent, whatever the setting's kind: templates write them for what is not set.
+pub(super) fn is_absent(value: &Value) -> bool {
+    value.is_null() || value.as_str().is_some_and(|text| text.trim().is_empty())
 }
 
 fn texts<'a>(setting: &str, value: &'a Value) -> Read<Vec<&'a str>> {

@@ -53,6 +53,51 @@ fn a_configuration_of_multus_is_read() {
 }
 
 #[test]
+fn what_is_empty_counts_as_absent() {
+    let nothing = parse(json!({})).unwrap();
+    let settings = [
+        "clusterNetwork",
+        "delegates",
+        "multusAutoconfigDir",
+        "defaultNetworks",
+        "systemNamespaces",
+        "multusNamespace",
+        "namespaceIsolation",
+        "globalNamespaces",
+        "readinessindicatorfile",
+        "confDir",
+        "binDir",
+        "attachmentConcurrency",
+        "networkWait",
+        "readinessWait",
+        "lockWait",
+        "delegateTimeout",
+        "missingPluginGrace",
+        "result",
+        "logLevel",
+        "logToStderr",
+        "logFile",
+        "logOptions",
+        "runDir",
+        "stateDir",
+    ];
+    for setting in settings.into_iter().chain(["multusMasterCNI"]) {
+        for value in [json!(null), json!(""), json!("  ")] {
+            let mut json = json!({});
+            json[setting] = value;
+            assert_eq!(parse(json.clone()).unwrap(), nothing, "{json}");
+        }
+    }
+    let options = json!({"maxSize": null, "maxBackups": "", "maxAge": null, "compress": ""});
+    for json in [json!({"delegates": []}), json!({"logOptions": options}), json!({"defaultNetworks": []})] {
+        assert_eq!(parse(json.clone()).unwrap(), nothing, "{json}");
+    }
+    // An empty array of namespaces says something: none.
+    assert!(parse(json!({"systemNamespaces": []})).unwrap().system_namespaces.is_empty());
+    assert!(parse(json!({"globalNamespaces": []})).unwrap().isolation.global_namespaces.is_empty());
+}
+
+#[test]
 fn delegates_are_configurations() {
     let settings = parse(json!({"delegates": [
         {"name": "a", "type": "bridge"}, {"name": "b", "plugins": [{"type": "macvlan"}]},
@@ -62,6 +107,22 @@ fn delegates_are_configurations() {
     assert_eq!(delegates[1].name.as_str(), "b");
     let none = parse(json!({"delegates": []})).unwrap();
     assert!(matches!(none.primary, PrimarySource::FirstIn(_)));
+}
+
+#[test]
+fn the_primary_may_be_a_file_of_the_directory() {
+    let file = |dir: &str| PrimarySource::FileIn { dir: dir.into(), file: "10-a.conflist".to_owned() };
+    let settings = parse(json!({"multusMasterCNI": "10-a.conflist"})).unwrap();
+    assert_eq!(settings.primary, file("/etc/cni/net.d"));
+    let settings = parse(json!({"multusAutoconfigDir": "/c", "multusMasterCNI": "10-a.conflist"})).unwrap();
+    assert_eq!(settings.primary, file("/c"));
+}
+
+#[test]
+fn unknown_options_of_the_log_are_told() {
+    let options = json!({"maxSize": 1, "maxAge": 2, "compress": true, "maxBackup": 3});
+    let told = parse(json!({"logOptions": options})).unwrap().passed_over;
+    assert_eq!(told, [PassedOver { setting: "logOptions.maxBackup".to_owned(), reason: None }]);
 }
 
 #[test]
@@ -79,6 +140,14 @@ fn what_cannot_be_read_names_the_setting() {
         (json!({"clusterNetwork": "../x"}), "clusterNetwork"),
         (json!({"clusterNetwork": "no name"}), "clusterNetwork"),
         (json!({"clusterNetwork": "a", "delegates": [{"name": "b", "type": "c"}]}), "delegates"),
+        (json!({"clusterNetwork": "a", "multusAutoconfigDir": "/c"}), "multusAutoconfigDir"),
+        (json!({"clusterNetwork": "a", "multusMasterCNI": "b"}), "multusMasterCNI"),
+        (
+            json!({"delegates": [{"name": "b", "type": "c"}], "multusAutoconfigDir": "/c"}),
+            "multusAutoconfigDir",
+        ),
+        (json!({"multusMasterCNI": "/etc/cni/net.d/10-a.conflist"}), "multusMasterCNI"),
+        (json!({"multusMasterCNI": ".."}), "multusMasterCNI"),
         (json!({"delegates": {}}), "delegates"),
         (json!({"delegates": [{"type": "bridge"}]}), "delegates[0]"),
         (json!({"delegates": [{"name": "a", "type": "bridge"}, null]}), "delegates[1]"),

@@ -2,8 +2,8 @@
 //!
 //! **Data directories.** host-local keeps the account of a network in the directory `dataDir/name`. One name
 //! and one `dataDir` is one account, and that is how networks share addresses: whoever names two networks alike
-//! means it. A network whose author wrote no name has not done so; its name is `<namespace>_<name>`, and
-//! another namespace that takes it takes the account. And host-local looks through a directory with all that
+//! means it. The name of a network whose author wrote none cannot be taken
+//! ([`render`](crate::node::render) refuses that). And host-local looks through a directory with all that
 //! lies in it, so a data directory within another is an error of the inner one: it came into what was there.
 //!
 //! **Wires.** Networks of different accounts on one bridge, or one parent interface, know nothing of each
@@ -39,8 +39,6 @@ struct Account {
     /// The wire on which its addresses are, for people and for comparison.
     wire: Option<String>,
     ranges: Vec<Range>,
-    /// Whether the name is the one that Braid gives to a network without.
-    derived: bool,
 }
 
 impl Neighbours {
@@ -49,7 +47,7 @@ impl Neighbours {
         let name = &network.network;
         self.remove(name);
         let accounts = match &network.outcome {
-            Outcome::Ready { list } => accounts(name, list),
+            Outcome::Ready { list } => accounts(list),
             _ => Vec::new(),
         };
         for account in &accounts {
@@ -86,7 +84,7 @@ impl Neighbours {
 
     /// Compares a network with all others.
     pub(super) fn compare(&self, network: &NetworkRef, list: &NetworkList, judgement: &mut Judgement) {
-        for account in accounts(network, list) {
+        for account in accounts(list) {
             self.around(network, &account, judgement);
             self.same_directory(network, &account, judgement);
             self.same_wire(network, &account, judgement);
@@ -134,27 +132,9 @@ impl Neighbours {
             })
             .collect();
         let directory = account.directory.display();
-        let taken: BTreeSet<_> =
-            sharing.iter().filter(|(_, other)| other.derived).map(|(name, _)| *name).collect();
-        if !taken.is_empty() && !account.derived {
-            judgement.errors.push(format!(
-                "its \"name\" is the one that Braid gives to {}, so both would have one account of addresses \
-                 ({directory}); choose another name, or write one \"name\" of your own in both to share addresses",
-                names(&taken)
-            ));
-        }
-        let takers: BTreeSet<_> =
-            sharing.iter().filter(|(_, other)| !other.derived).map(|(name, _)| *name).collect();
-        if !takers.is_empty() && account.derived {
-            judgement.warnings.push(format!(
-                "{} has this network's name as its \"name\", and so its account of addresses ({directory}); write \
-                 a \"name\" of your own here if that is not meant",
-                names(&takers)
-            ));
-        }
         let other_ranges: BTreeSet<_> = sharing
             .iter()
-            .filter(|(_, other)| other.derived == account.derived && other.ranges != account.ranges)
+            .filter(|(_, other)| other.ranges != account.ranges)
             .map(|(name, _)| *name)
             .collect();
         if !other_ranges.is_empty() {
@@ -219,11 +199,10 @@ fn names(networks: &BTreeSet<&NetworkRef>) -> String {
     }
 }
 
-fn accounts(network: &NetworkRef, list: &NetworkList) -> Vec<Account> {
-    let derived = list.name.as_str() == format!("{}_{}", network.namespace, network.name);
+fn accounts(list: &NetworkList) -> Vec<Account> {
     let account = |plugin: &PluginConfig| {
         let (ipam, _) = ipam_of(plugin).filter(|(_, kind)| *kind == HOST_LOCAL)?;
-        Some(Account { directory: directory(ipam, list), wire: wire(plugin), ranges: ranges(ipam), derived })
+        Some(Account { directory: directory(ipam, list), wire: wire(plugin), ranges: ranges(ipam) })
     };
     list.plugins.iter().filter_map(account).collect()
 }

@@ -358,8 +358,8 @@ fn together(networks: Vec<RenderedNetwork>) -> BTreeMap<String, Judgement> {
 
 #[test]
 fn a_data_directory_within_anothers_is_an_error_of_the_inner_one() {
-    let others = "/var/lib/cni/networks/default_b";
-    for dir in [others, "/var/lib/cni/networks/default_b/", "/var/lib/cni/./x/../networks/default_b/deep"] {
+    let others = "/var/lib/cni/networks/default__b";
+    for dir in [others, "/var/lib/cni/networks/default__b/", "/var/lib/cni/./x/../networks/default__b/deep"] {
         let said = together(vec![
             network("default/b", "br0", "10.1.0.0/24", &[]),
             network("app/a", "br1", "10.2.0.0/24", &[("dataDir", dir)]),
@@ -373,7 +373,7 @@ fn a_data_directory_within_anothers_is_an_error_of_the_inner_one() {
 
 #[test]
 fn a_data_directory_beside_anothers_is_fine() {
-    for dir in ["/var/lib/cni/networks", "/var/lib/cni/networks/default_bb", "/var/lib/cni"] {
+    for dir in ["/var/lib/cni/networks", "/var/lib/cni/networks/default__bb", "/var/lib/cni"] {
         let said = together(vec![
             network("default/b", "br0", "10.1.0.0/24", &[]),
             network("app/a", "br1", "10.2.0.0/24", &[("dataDir", dir)]),
@@ -386,14 +386,13 @@ fn a_data_directory_beside_anothers_is_fine() {
 fn a_name_that_braid_gave_to_another_network_is_an_error() {
     let said = together(vec![
         network("default/b", "br0", "10.1.0.0/24", &[]),
-        network("app/a", "br1", "10.1.0.0/24", &[("name", "default_b")]),
+        network("app/a", "br1", "10.1.0.0/24", &[("name", "default__b")]),
     ]);
     assert!(
-        said["app/a"].errors[0].starts_with("its \"name\" is the one that Braid gives to default/b"),
+        said["app/a"].errors[0].starts_with("\"name\" \"default__b\" is the one that network default/b has"),
         "{said:?}"
     );
-    assert!(said["default/b"].errors.is_empty());
-    assert!(said["default/b"].warnings[0].starts_with("app/a has this network's name"), "{said:?}");
+    assert!(!said.contains_key("default/b"), "nothing can happen to it: {said:?}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use cni::config::kind_of;
 use serde_json::{Map, Value};
 use store::NodeDirectory;
-use store::settings::{OF_CNI, PrimarySource, Settings, SettingsError};
+use store::settings::{OF_CNI, PrimarySource, Settings, SettingsError, is_absent};
 
 use super::Host;
 
@@ -67,8 +67,7 @@ fn complete(
     host: &Host,
     dir: &NodeDirectory,
 ) -> Result<PluginSettings, PluginSettingsError> {
-    // As Settings::parse: null is absent.
-    keys.retain(|_, value| !value.is_null());
+    keys.retain(|_, value| !is_absent(value));
     if let Some(key) = keys.keys().find(|key| OF_CNI.contains(&key.as_str())) {
         return Err(PluginSettingsError::OfCni { key: key.clone() });
     }
@@ -86,7 +85,12 @@ fn complete(
             None => say(&mut keys, key, ours, absent),
         }
     }
-    if let PrimarySource::FirstIn(absent) = &unsaid.primary {
+    // Beside a primary that is named or given, the directory would be a contradiction.
+    let searched =
+        |given: &PrimarySource| matches!(given, PrimarySource::FirstIn(_) | PrimarySource::FileIn { .. });
+    if let (PrimarySource::FirstIn(absent), true) =
+        (&unsaid.primary, searched(&Settings::parse(&keys)?.primary))
+    {
         say(&mut keys, "multusAutoconfigDir", &host.conf_dir, absent);
     }
     say(&mut keys, "binDir", &host.bin_dir, &unsaid.bin_dir);
@@ -132,11 +136,26 @@ mod tests {
         for (given, host, dir, expected) in [
             (json!({}), &usual, NodeDirectory::default(), json!({})),
             (json!({"logLevel": null}), &usual, NodeDirectory::default(), json!({})),
+            (json!({"runDir": "", "binDir": " "}), &usual, NodeDirectory::default(), json!({})),
             (
                 json!({"logLevel": "info", "vendor": 1}),
                 &usual,
                 NodeDirectory::default(),
                 json!({"logLevel": "info", "vendor": 1}),
+            ),
+            (
+                json!({"clusterNetwork": "a", "binDir": "/b"}),
+                &unusual,
+                NodeDirectory::default(),
+                json!({"clusterNetwork": "a", "binDir": "/b"}),
+            ),
+            (
+                json!({"multusMasterCNI": "a.conf", "binDir": "/b"}),
+                &unusual,
+                NodeDirectory::default(),
+                json!({
+                    "multusMasterCNI": "a.conf", "multusAutoconfigDir": "/var/lib/rancher/net.d", "binDir": "/b",
+                }),
             ),
             (
                 json!({}),

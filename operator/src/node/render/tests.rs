@@ -26,32 +26,32 @@ fn ready(config: &str) -> NetworkList {
 fn usable_configurations_become_lists() {
     for (config, name, version, types) in [
         // A single plugin and a list.
-        (r#"{"type":"bridge"}"#, "app_net.1", "0.1.0", &["bridge"][..]),
+        (r#"{"type":"bridge"}"#, "app__net.1", "0.1.0", &["bridge"][..]),
         (
             r#"{"cniVersion":"1.0.0","plugins":[{"type":"a"},{"type":"b"}]}"#,
-            "app_net.1",
+            "app__net.1",
             "1.0.0",
             &["a", "b"],
         ),
         // Names: the author's is kept, an empty one is none.
         (r#"{"name":"shared","type":"bridge"}"#, "shared", "0.1.0", &["bridge"]),
-        (r#"{"name":"","type":"bridge"}"#, "app_net.1", "0.1.0", &["bridge"]),
-        (r#"{"name":null,"type":"bridge"}"#, "app_net.1", "0.1.0", &["bridge"]),
+        (r#"{"name":"","type":"bridge"}"#, "app__net.1", "0.1.0", &["bridge"]),
+        (r#"{"name":null,"type":"bridge"}"#, "app__net.1", "0.1.0", &["bridge"]),
         // Versions: the highest that is known.
-        (r#"{"cniVersions":["1.1.0","9.0.0"],"plugins":[{"type":"a"}]}"#, "app_net.1", "1.1.0", &["a"]),
+        (r#"{"cniVersions":["1.1.0","9.0.0"],"plugins":[{"type":"a"}]}"#, "app__net.1", "1.1.0", &["a"]),
         // "type" beside "plugins" means a single plugin, as in Multus.
-        (r#"{"type":"a","plugins":[]}"#, "app_net.1", "0.1.0", &["a"]),
-        (r#"{"type":"","plugins":[{"type":"a"}]}"#, "app_net.1", "0.1.0", &["a"]),
+        (r#"{"type":"a","plugins":[]}"#, "app__net.1", "0.1.0", &["a"]),
+        (r#"{"type":"","plugins":[{"type":"a"}]}"#, "app__net.1", "0.1.0", &["a"]),
         // IPAM: absent, empty and null are one thing.
-        (r#"{"type":"bridge","ipam":{}}"#, "app_net.1", "0.1.0", &["bridge"]),
-        (r#"{"type":"bridge","ipam":null}"#, "app_net.1", "0.1.0", &["bridge"]),
-        (r#"{"type":"bridge","ipam":{"type":""}}"#, "app_net.1", "0.1.0", &["bridge"]),
-        (r#"{"type":"ptp","ipam":{"type":"host-local","subnet":"x"}}"#, "app_net.1", "0.1.0", &["ptp"]),
-        (r#"{"type":"cilium-cni","ipam":{"pre-allocate":8}}"#, "app_net.1", "0.1.0", &["cilium-cni"]),
+        (r#"{"type":"bridge","ipam":{}}"#, "app__net.1", "0.1.0", &["bridge"]),
+        (r#"{"type":"bridge","ipam":null}"#, "app__net.1", "0.1.0", &["bridge"]),
+        (r#"{"type":"bridge","ipam":{"type":""}}"#, "app__net.1", "0.1.0", &["bridge"]),
+        (r#"{"type":"ptp","ipam":{"type":"host-local","subnet":"x"}}"#, "app__net.1", "0.1.0", &["ptp"]),
+        (r#"{"type":"cilium-cni","ipam":{"pre-allocate":8}}"#, "app__net.1", "0.1.0", &["cilium-cni"]),
         // Arguments of the author, and keys that only the plugin knows.
-        (r#"{"type":"a","args":{"cni":{"x":1},"other":2}}"#, "app_net.1", "0.1.0", &["a"]),
-        (r#"{"type":"a","args":null}"#, "app_net.1", "0.1.0", &["a"]),
-        (" {\"type\":\"a\",\"anything\":[null]}\n", "app_net.1", "0.1.0", &["a"]),
+        (r#"{"type":"a","args":{"cni":{"x":1},"other":2}}"#, "app__net.1", "0.1.0", &["a"]),
+        (r#"{"type":"a","args":null}"#, "app__net.1", "0.1.0", &["a"]),
+        (" {\"type\":\"a\",\"anything\":[null]}\n", "app__net.1", "0.1.0", &["a"]),
     ] {
         let list = ready(config);
         assert_eq!(list.name.as_str(), name, "{config}");
@@ -138,6 +138,34 @@ fn networks_of_two_namespaces_share_a_name_only_if_their_authors_wrote_it() {
 }
 
 #[test]
+fn no_author_can_take_the_generated_name_of_another_network() {
+    for (name, reason) in [
+        (
+            "bank__vault",
+            Some(
+                "\"name\" \"bank__vault\" is the one that network bank/vault has if its configuration gives none",
+            ),
+        ),
+        ("app__net.2", Some("network app/net.2")),
+        // The network's own, and names that are nobody's.
+        ("app__net.1", None),
+        ("my_net", None),
+        ("bank_vault", None),
+        ("a___b", None),
+        ("a__b__c", None),
+        ("Bank__vault", None),
+        ("bank__", None),
+    ] {
+        let config = format!(r#"{{"name":"{name}","type":"bridge"}}"#);
+        match (outcome_of(&config), reason) {
+            (Outcome::Ready { list }, None) => assert_eq!(list.name.as_str(), name),
+            (Outcome::Refused { reason }, Some(part)) => assert!(reason.contains(part), "{reason}"),
+            (other, _) => panic!("{name}: {other:?}"),
+        }
+    }
+}
+
+#[test]
 fn a_name_that_no_file_can_have_is_refused() {
     let long = "n".repeat(250);
     for (namespace, config, refused) in [
@@ -171,7 +199,7 @@ fn names_that_are_none_are_an_error_and_reasons_are_bounded() {
     for (namespace, name) in [("", "a"), ("a", ""), ("a_b", "c"), ("..", "a"), ("a", "../b")] {
         assert!(render(&nad(namespace, name, None), "a.yaml").is_err(), "{namespace}/{name}");
     }
-    let config = format!(r#"{{"name":"/{}","type":"a"}}"#, "ä".repeat(100_000));
+    let config = format!(r#"{{"type":"a","capabilities":{{"{}":1}}}}"#, "ä".repeat(100_000));
     match outcome_of(&config) {
         Outcome::Refused { reason } => assert!(reason.chars().count() <= 1001 && reason.ends_with('…')),
         other => panic!("{other:?}"),
