@@ -65,9 +65,8 @@ impl Scene {
         self.start_replica(&arguments)?;
         self.replicas.last_mut().context("no replica")?.wait_until_ready()?;
         wait::until("the API server knows the CA", || {
-            let bundles = ["get", "validatingwebhookconfiguration", "braid", "-o"];
-            let path = ["jsonpath={.webhooks[0].clientConfig.caBundle} {.webhooks[1].clientConfig.caBundle}"];
-            let bundles = self.plane.kubectl(&User::admin(), &[&bundles[..], &path[..]].concat())?;
+            let both = "{.webhooks[0].clientConfig.caBundle} {.webhooks[1].clientConfig.caBundle}";
+            let bundles = self.part(&["validatingwebhookconfiguration", "braid"], both)?;
             Ok(bundles.split(' ').filter(|bundle| !bundle.is_empty()).count() == 2)
         })
     }

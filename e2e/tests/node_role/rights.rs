@@ -35,11 +35,11 @@ fn the_role_needs_every_right_that_is_shipped_and_no_other() {
     assert!(!configuration.exists());
 
     assert_eq!(refused(&scene.plane, &user).unwrap(), []);
-    let mut used = used(&scene.plane, &user).unwrap();
+    let mut done = used(&scene.plane, &user).unwrap();
     // Server-side apply of what is not there yet is a creation to RBAC and a patch to the audit log.
-    used.insert("braid.dev/nodereports create".to_owned());
+    done.insert("braid.dev/nodereports create".to_owned());
     let permitted = permitted(&scene.plane, &["braid-node", "braid-system/braid-node"]).unwrap();
-    let needless: Vec<_> = permitted.difference(&used).collect();
+    let needless: Vec<_> = permitted.difference(&done).collect();
     assert!(needless.is_empty(), "permitted and not used: {needless:?}");
 }
 

@@ -19,10 +19,10 @@
 //!
 //! | to | see |
 //! |---|---|
-//! | know what is due | [`decision`] |
-//! | make it | [`making`] |
-//! | read and write the Secret | [`material`] |
-//! | make the CAs known to the API server | [`bundle`] |
+//! | know what is due | `decision` |
+//! | make it | `making` |
+//! | read and write the Secret | `material` |
+//! | make the CAs known to the API server | `bundle` |
 
 mod bundle;
 mod decision;

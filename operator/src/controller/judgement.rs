@@ -12,9 +12,9 @@
 //!
 //! | to | see |
 //! |---|---|
-//! | read values as the plugins do | [`reading`] |
-//! | judge one plugin | [`plugins`], and its IPAM [`host_local`], [`fixed`], [`routes`] |
-//! | judge a network among others | [`neighbours`] |
+//! | read values as the plugins do | `reading` |
+//! | judge one plugin | `plugins`, and its IPAM `host_local`, `fixed`, `routes` |
+//! | judge a network among others | `neighbours` |
 //! | judge the annotations of a pod | [`pods`] |
 
 mod fixed;

@@ -99,7 +99,7 @@ async fn serve(args: &ControllerArgs, logs: logs::Handle) -> Result<(), RoleErro
         known.tell(|state| !std::mem::replace(&mut state.stopping, true));
         release(client, &config, &known).await;
     };
-    Ok(tasks.add("leader election", competes).run(leave).await?)
+    Ok(Box::pin(tasks.add("leader election", competes).run(leave)).await?)
 }
 
 /// The tasks by which admission requests are answered.

@@ -6,9 +6,9 @@
 //!
 //! | to | see |
 //! |---|---|
-//! | decide what is answered | [`answer`] |
+//! | decide what is answered | `answer` |
 //! | know which networks there are | [`networks`] |
-//! | serve it over TLS | [`serve`] |
+//! | serve it over TLS | `serve` |
 
 mod answer;
 pub mod networks;

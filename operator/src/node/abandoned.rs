@@ -2,7 +2,7 @@
 //!
 //! The node role never runs a delegate: the next run of meta-cni on the node undoes what is marked, once its
 //! network namespace is gone too. A pod counts as gone when all pods of the node are known and none of them has
-//! had the record's uid for a while ([`decide`]). Records that ADD or DEL has not finished are taken up by
+//! had the record's uid for a while (`decide`). Records that ADD or DEL has not finished are taken up by
 //! meta-cni anyway.
 
 mod decide;

@@ -2,7 +2,7 @@
 //!
 //! One merge patch per pod, guarded by its uid, begun as soon as the record says that it is attached and tried
 //! again until the watch of pods shows it, or the pod is gone. What has to be patched is decided anew from what
-//! is known each time something changes ([`decide`]), so a restart goes on where the former process ended.
+//! is known each time something changes (`decide`), so a restart goes on where the former process ended.
 //! Nothing is read from the API server, and ADD waits for none of this.
 
 mod act;

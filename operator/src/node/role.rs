@@ -72,18 +72,16 @@ async fn serve(args: &NodeArgs, logs: logs::Handle) -> Result<(), RoleError> {
         // What became of it is in the log.
         let _ = install::leave(&host, args.daemonset.as_deref(), client).await;
     };
-    Ok(tasks.run(leave).await?)
+    Ok(Box::pin(tasks.run(leave)).await?)
 }
 
 fn node_name(args: &NodeArgs) -> Result<String, RoleError> {
-    match &args.node_name {
-        Some(name) => Ok(name.clone()),
-        None => {
-            let name = std::fs::read_to_string(HOST_NAME).map_err(RoleError::NodeName)?;
-            // As the kubelet makes a node's name of the host's.
-            Ok(name.trim().to_lowercase())
-        }
+    if let Some(name) = &args.node_name {
+        return Ok(name.clone());
     }
+    let name = std::fs::read_to_string(HOST_NAME).map_err(RoleError::NodeName)?;
+    // As the kubelet makes a node's name of the host's.
+    Ok(name.trim().to_lowercase())
 }
 
 /// Why pods cannot be attached; that we are about to end does not keep them from it.

@@ -26,10 +26,10 @@ const ALWAYS: [&str; 2] = ["io.kubernetes.cri.pod-annotations", "portMappings"];
 
 /// The configuration for the runtime, with `keys` for our plugin.
 ///
-/// - `cniVersion`: that of the primary, which the runtime is known to speak, but at least [`LEAST`]. A runtime
+/// - `cniVersion`: that of the primary, which the runtime is known to speak, but at least `LEAST`. A runtime
 ///   that knows `cniVersions` (1.1.0) picks the newest that it speaks and so gets GC and STATUS, also where the
 ///   primary is older: `meta-cni` speaks to each network in that network's version.
-/// - `capabilities`: the primary's, since `runtimeConfig` is for the primary; and [`ALWAYS`].
+/// - `capabilities`: the primary's, since `runtimeConfig` is for the primary; and `ALWAYS`.
 /// - `loadOnlyInlinedPlugins`: plugin files are for the primary's chain, which `meta-cni` reads; not for ours.
 /// - no `disableCheck`, no `disableGC`: `meta-cni` passes over those networks that say so themselves.
 pub fn configuration(primary: &NetworkList, keys: &Map<String, Value>) -> Value {
