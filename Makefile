@@ -67,7 +67,7 @@ e2e: build kubernetes ## run only the end-to-end tests (package e2e)
 	@$(STEP) 'running the end-to-end tests' '$(TEST_ADVICE)' $(TESTING) cargo test $(LOCKED) -p e2e
 	@scripts/skipped $(SKIPPED)
 
-bench: build ## measure what Braid adds to its delegates; writes target/bench/summary.json (needs root)
+bench: build kubernetes ## measure what Braid costs; writes target/bench/summary.json (needs root)
 	@$(STEP) 'building the benchmarks' 'read the first error above' \
 		env $(STATIC) cargo build $(LOCKED) --release --target $(TARGET) -p e2e --bin bench
 	@$(STEP) 'measuring' 'the error above says what failed; it needs root: sudo -E make bench' \

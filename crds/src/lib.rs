@@ -1,4 +1,4 @@
-//! Braid's custom resources as Rust types; the YAML under `crds/yaml` is made from them.
+//! Braid's custom resources as Rust types; the YAML files beside this package are made from them.
 //!
 //! | resource | see |
 //! |---|---|
@@ -24,7 +24,7 @@ pub fn definitions() -> Vec<CustomResourceDefinition> {
     vec![NetworkAttachmentDefinition::crd(), NodeReport::crd()]
 }
 
-/// The file under `crds/yaml` of a definition.
+/// The YAML file of a definition, beside Cargo.toml: `kubectl apply -f crds/` installs all of them.
 pub fn file_name(definition: &CustomResourceDefinition) -> String {
     format!("{}_{}.yaml", definition.spec.group, definition.spec.names.plural)
 }

@@ -13,7 +13,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 const HEADER: &str = "# Made from crds/src by `BRAID_WRITE_YAML=1 cargo test -p crds`; do not edit.\n";
 
 fn directory() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("yaml")
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
 fn text(definition: &CustomResourceDefinition) -> String {
@@ -35,9 +35,14 @@ fn the_yaml_is_what_the_types_say() {
         assert_eq!(read, definition, "{} reads back as the same", path.display());
         expected.insert(path);
     }
-    let present: BTreeSet<_> =
-        std::fs::read_dir(directory()).unwrap().map(|entry| entry.unwrap().path()).collect();
-    assert_eq!(present, expected, "no other file is in the directory, so that it can be applied as a whole");
+    // What kubectl takes from a directory.
+    let manifest = |path: &Path| {
+        path.extension()
+            .is_some_and(|extension| ["json", "yaml", "yml"].iter().any(|known| extension == *known))
+    };
+    let present = std::fs::read_dir(directory()).unwrap().map(|entry| entry.unwrap().path());
+    let present: BTreeSet<_> = present.filter(|path| manifest(path)).collect();
+    assert_eq!(present, expected, "nothing else is there, so that the directory can be applied as a whole");
 }
 
 fn property<'a>(schema: &'a JSONSchemaProps, name: &str) -> &'a JSONSchemaProps {

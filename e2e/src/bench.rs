@@ -3,6 +3,7 @@
 
 mod attach;
 mod machine;
+mod operator;
 mod peak;
 mod sample;
 mod stage;
@@ -17,12 +18,14 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::mount::{MountFlags, mount};
 use serde_json::{Map, Value};
 
+use crate::control_plane;
 use machine::Machine;
 
 const HELP: &str = "\
-bench [--pairs N] [attach]
+bench [--pairs N] [attach] [operator]
     attach       ADD and DEL of a pod by hand and through meta-cni, side by side
-    --pairs N    how often each is measured (default 25, at least 20)
+    operator     the node role beside a real API server (make kubernetes provides one)
+    --pairs N    how often each ADD and DEL is measured (default 25, at least 20)
 Without a name, everything is measured. Writes target/bench/summary.json. Needs root.
 ";
 
@@ -52,18 +55,21 @@ pub fn main(arguments: &[OsString]) -> ExitCode {
     }
 }
 
-/// What is to be measured. One benchmark exists, so its name needs no place.
+/// What is to be measured.
 struct Asked {
     pairs: usize,
+    attach: bool,
+    operator: bool,
 }
 
 impl Asked {
     fn parse(words: &[&OsStr]) -> Result<Self> {
-        let mut asked = Self { pairs: 25 };
+        let mut asked = Self { pairs: 25, attach: false, operator: false };
         let mut words = words.iter().map(|word| word.to_str().unwrap_or_default());
         while let Some(word) = words.next() {
             match word {
-                "attach" => {}
+                "attach" => asked.attach = true,
+                "operator" => asked.operator = true,
                 "--pairs" => {
                     let number = words.next().context("--pairs needs a number")?;
                     asked.pairs = number.parse().with_context(|| format!("--pairs {number:?}"))?;
@@ -75,6 +81,9 @@ impl Asked {
                 }
                 other => bail!("{other:?} is nothing that can be measured; see bench --help"),
             }
+        }
+        if !asked.attach && !asked.operator {
+            (asked.attach, asked.operator) = (true, true);
         }
         Ok(asked)
     }
@@ -89,12 +98,23 @@ fn measure(asked: &Asked) -> Result<()> {
     mount("tmpfs", "/run", "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, None).context("mounting /run")?;
     let machine = Machine::look()?;
     say(&machine.to_string())?;
-    let rows = attach::measure(asked.pairs)?;
-    say(&attach::table(&rows))?;
     let mut summary = Map::new();
     summary.insert("machine".to_owned(), serde_json::to_value(&machine)?);
-    summary.insert("pairs".to_owned(), asked.pairs.into());
-    summary.insert("attach".to_owned(), serde_json::to_value(&rows)?);
+    if asked.attach {
+        let rows = attach::measure(asked.pairs)?;
+        say(&attach::table(&rows))?;
+        summary.insert("pairs".to_owned(), asked.pairs.into());
+        summary.insert("attach".to_owned(), serde_json::to_value(&rows)?);
+    }
+    match control_plane::missing().filter(|_| asked.operator) {
+        Some(missing) => say(&format!("\nThe node role is not measured: {missing}\n"))?,
+        None if asked.operator => {
+            let figures = operator::measure().context("measuring the node role")?;
+            say(&operator::table(&figures))?;
+            summary.insert("operator".to_owned(), serde_json::to_value(&figures)?);
+        }
+        None => {}
+    }
     write(&Value::Object(summary))
 }
 

@@ -71,7 +71,7 @@ fn the_definitions_are_taken_and_existing_networks_are_accepted() {
         return;
     }
     let plane = ControlPlane::start().unwrap();
-    plane.apply(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../crds/yaml")).unwrap();
+    plane.apply(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../crds")).unwrap();
     plane.wait_for_definition("network-attachment-definitions.k8s.cni.cncf.io").unwrap();
     plane.wait_for_definition("nodereports.braid.dev").unwrap();
 

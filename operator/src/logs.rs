@@ -3,8 +3,8 @@
 use std::io;
 use std::panic;
 
-use tracing::{Subscriber, error};
-use tracing_subscriber::filter::{EnvFilter, LevelFilter, ParseError};
+use tracing::{Level, Subscriber, error};
+use tracing_subscriber::filter::{EnvFilter, LevelFilter, ParseError, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Registry, fmt, reload};
@@ -29,7 +29,10 @@ where
 {
     let (filter, handle) = reload::Layer::new(EnvFilter::default().add_directive(level.into()));
     let lines = fmt::layer().json().flatten_event(true).with_target(false).with_writer(writer);
-    (tracing_subscriber::registry().with(filter).with(lines), Handle(handle))
+    // kube tells each request that fails as an error of its own; whoever has asked tells it, once.
+    let ours =
+        filter_fn(|about| *about.level() != Level::ERROR || !about.target().starts_with("kube_client"));
+    (tracing_subscriber::registry().with(filter).with(ours).with(lines), Handle(handle))
 }
 
 /// Changes the level of the log.
@@ -110,6 +113,22 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn each_failed_request_is_not_an_error_of_its_own() {
+        let written = Lines::default();
+        let (lines, _handle) = lines(LevelFilter::INFO, {
+            let written = written.clone();
+            move || written.clone()
+        });
+        tracing::subscriber::with_default(lines, || {
+            tracing::error!(target: "kube_client::client::builder", "failed with error");
+            tracing::error!("ours");
+        });
+        let written = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(written.lines().count(), 1, "{written}");
+        assert!(written.contains("ours"));
     }
 
     #[test]

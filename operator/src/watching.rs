@@ -186,12 +186,17 @@ fn explain(error: &watcher::Error, subject: Subject) -> String {
     format!("{doing} the {what}: {}{advice}", cause_text(cause))
 }
 
-/// The error's own words, without the debug print that kube adds to those of the API server.
+/// The API server's words without the debug print that kube adds, or the innermost reason: the outer ones repeat
+/// it.
 pub(crate) fn cause_text(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => format!("{} ({} {})", status.message, status.code, status.reason),
-        other => chain_text(other),
+    if let kube::Error::Api(status) = error {
+        return format!("{} ({} {})", status.message, status.code, status.reason);
     }
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(inner) = innermost.source() {
+        innermost = inner;
+    }
+    innermost.to_string()
 }
 
 #[cfg(test)]

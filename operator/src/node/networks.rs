@@ -25,7 +25,7 @@ use crate::watching::{self, Keep, Subject};
 
 const SUBJECT: Subject = Subject {
     what: "networks",
-    missing: "the definition of NetworkAttachmentDefinitions is not installed: kubectl apply -f crds/yaml",
+    missing: "the definition of NetworkAttachmentDefinitions is not installed: kubectl apply -f crds/",
 };
 
 /// Where networks come from, for people.

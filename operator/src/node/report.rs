@@ -137,7 +137,7 @@ impl Teller {
             Ok(Ok(_)) => Ok(object.to_string().len()),
             Ok(Err(error)) => Err(match meaning(&error) {
                 Meaning::Gone => format!(
-                    "{}; the definition of NodeReports is not installed: kubectl apply -f crds/yaml",
+                    "{}; the definition of NodeReports is not installed: kubectl apply -f crds/",
                     cause_text(&error)
                 ),
                 Meaning::Forbidden => {
