@@ -16,7 +16,6 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cni::error::chain_text;
 use k8s_openapi::api::events::v1::Event as Object;
 use kube::api::PostParams;
 use kube::{Client, Resource};
@@ -28,6 +27,7 @@ use tracing::{debug, info, warn};
 use crate::args::PodEvents;
 use crate::cluster::{FIELD_MANAGER, Meaning, meaning};
 use crate::metrics::{ByOutcome, Metrics, Outcome};
+use crate::watching::cause_text;
 use pace::Pace;
 
 /// So many events wait at most.
@@ -160,7 +160,7 @@ async fn write(client: &Client, object: &Object, metrics: &Metrics) -> Result<()
             Ok(Ok(())) => return Ok(()),
             // The name is ours alone: an earlier try has made it, and its answer was lost.
             Ok(Err(error)) if failures > 0 && meaning(&error) == Meaning::Conflict => return Ok(()),
-            Ok(Err(error)) => (meaning(&error) == Meaning::Later, chain_text(&error)),
+            Ok(Err(error)) => (meaning(&error) == Meaning::Later, cause_text(&error)),
             Err(_) => (true, format!("the API server has not answered for {LONGEST:?}")),
         };
         failures += 1;

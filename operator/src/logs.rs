@@ -28,7 +28,9 @@ where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let (filter, handle) = reload::Layer::new(EnvFilter::default().add_directive(level.into()));
-    let lines = fmt::layer().json().flatten_event(true).with_target(false).with_writer(writer);
+    // Spans are kube's: a line names what it is about itself.
+    let lines = fmt::layer().json().flatten_event(true).with_current_span(false).with_span_list(false);
+    let lines = lines.with_target(false).with_writer(writer);
     // kube tells each request that fails as an error of its own; whoever has asked tells it, once.
     let ours =
         filter_fn(|about| *about.level() != Level::ERROR || !about.target().starts_with("kube_client"));

@@ -4,6 +4,7 @@
 // Helpers of tests fail as tests do.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod hosts;
 mod networks;
 mod outages;
 mod pods;

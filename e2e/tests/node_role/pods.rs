@@ -1,5 +1,7 @@
 //! Pods: their facts on the node, and what they got in the API.
 
+use std::time::Duration;
+
 use cni::npwg::NETWORKS;
 use e2e::control_plane::User;
 use e2e::wait;
@@ -89,4 +91,41 @@ fn what_happened_while_the_role_was_down_is_told_when_it_is_back_and_only_once()
     let patches = scene.plane.requests().unwrap();
     let patches: Vec<_> = patches.iter().filter(|request| request.resource == "pods/status").collect();
     assert_eq!(patches.len(), 1, "{patches:?}");
+}
+
+#[test]
+fn a_pod_that_is_gone_for_good_is_given_up_and_the_next_run_frees_what_it_had() {
+    if !possible() {
+        return;
+    }
+    let scene = Scene::start().unwrap();
+    scene.put_bridge("storage", 1).unwrap();
+    scene.wait_for_network("storage").unwrap();
+    let gone = scene.put_pod("gone", "storage").unwrap();
+    scene.node.add(&gone).unwrap();
+    scene.wait_for_status(&gone, &["eth0", "net1"]).unwrap();
+    assert_eq!(scene.node.reservations().unwrap().len(), 2);
+    // As after a runtime that has lost its state: no sandbox, no DEL, no pod.
+    scene.delete_pod("gone").unwrap();
+    let record = |pod: &e2e::node::Pod| scene.node.record(pod).unwrap();
+    let id = gone.container_id.clone();
+    let kept = e2e::node::Pod { container_id: id, ..e2e::node::Pod::new("kept", "").unwrap() };
+    drop(gone);
+    // It may only be late: it is given up after a minute.
+    wait::within(Duration::from_secs(120), "it is given up", || {
+        Ok(record(&kept).is_some_and(|record| record.abandoned.is_some()))
+    })
+    .unwrap();
+    wait::until("an event tells of it", || {
+        let events = scene
+            .plane
+            .kubectl(&User::admin(), &["get", "events", "-A", "-o", "jsonpath={.items[*].reason}"])?;
+        Ok(events.contains("AttachmentAbandoned"))
+    })
+    .unwrap_or_else(|error| panic!("{error}; the role logged:\n{}", scene.role().log()));
+    let other = scene.put_pod("other", "").unwrap();
+    scene.node.add(&other).unwrap();
+    wait::until("the next run has freed it", || Ok(record(&kept).is_none())).unwrap();
+    assert_eq!(scene.node.reservations().unwrap().len(), 1, "the other pod's own");
+    scene.node.del(&other).unwrap();
 }

@@ -9,8 +9,9 @@ use super::{About, Event};
 
 /// Who reports.
 const CONTROLLER: &str = "braid.dev/node";
-/// Events about what has no namespace are here; the API server asks for it.
-const OF_NODES: &str = "default";
+/// Events about what has no namespace are here: of events.k8s.io, older API servers (1.20) take them in no other
+/// namespace, and newer ones take them here too. `kubectl describe node` looks into all.
+const OF_NODES: &str = "kube-system";
 /// What the API server takes, in bytes.
 const LONGEST_NOTE: usize = 1024;
 const LONGEST_INSTANCE: usize = 128;
@@ -93,9 +94,9 @@ mod tests {
     }
 
     #[test]
-    fn an_event_of_the_node_is_where_the_kubelet_puts_its_own() {
+    fn an_event_of_the_node_is_where_every_api_server_takes_it() {
         let object = event(About::Node, "no".to_owned());
-        assert_eq!(object.metadata.namespace.as_deref(), Some("default"));
+        assert_eq!(object.metadata.namespace.as_deref(), Some("kube-system"));
         let regarding = object.regarding.unwrap();
         assert_eq!((regarding.namespace, regarding.uid.as_deref()), (None, Some("n1")));
     }

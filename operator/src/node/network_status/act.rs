@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cni::error::chain_text;
+use crate::watching::cause_text;
 use cni::npwg::NETWORK_STATUS;
 use http::HeaderValue;
 use http::header::ACCEPT;
@@ -75,5 +75,5 @@ fn read(error: &kube::Error) -> Answer {
             Ended::Later(asked.filter(|&seconds| seconds > 0).map(Duration::from_secs))
         }
     };
-    Answer { ended, why: chain_text(error), code: status.map_or(0, |status| status.code) }
+    Answer { ended, why: cause_text(error), code: status.map_or(0, |status| status.code) }
 }
