@@ -24,13 +24,40 @@ pub struct Operator {
 impl Operator {
     /// Starts `braid <role>`; its log goes to a file in `dir`. The role's admin server gets a free port.
     pub fn start(role: &str, dir: &Path, kubeconfig: &Path, arguments: &[&str]) -> Result<Self> {
+        let kubeconfig = kubeconfig.to_string_lossy();
+        let arguments: Vec<&str> =
+            ["--kubeconfig", &kubeconfig].into_iter().chain(arguments.iter().copied()).collect();
+        Self::spawn(Command::new(artefacts::braid()?), role, dir, &arguments)
+    }
+
+    /// The same as in a pod: with the mounts of a service account, and the API server's address in the environment.
+    /// `account` has what is mounted.
+    pub fn start_in_pod(
+        role: &str,
+        dir: &Path,
+        account: &Path,
+        api: SocketAddr,
+        arguments: &[&str],
+    ) -> Result<Self> {
+        const MOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+        // In a mount namespace of its own: nothing of it is left on the machine.
+        let script = format!(
+            "mount -t tmpfs tmpfs /run && mkdir -p {MOUNT} && mount --bind \"$0\" {MOUNT} && exec \"$@\""
+        );
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-c", &script]).arg(account);
+        command.arg(artefacts::braid()?);
+        command.env("KUBERNETES_SERVICE_HOST", api.ip().to_string());
+        command.env("KUBERNETES_SERVICE_PORT", api.port().to_string());
+        Self::spawn(command, role, dir, arguments)
+    }
+
+    fn spawn(mut command: Command, role: &str, dir: &Path, arguments: &[&str]) -> Result<Self> {
         let admin = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let admin = admin.context("finding a free port")?;
         let log = dir.join(format!("{role}-{}.log", admin.port()));
-        let child = Command::new(artefacts::braid()?)
+        let child = command
             .arg(role)
-            .arg("--kubeconfig")
-            .arg(kubeconfig)
             .args(["--admin-address", &admin.to_string(), "--log-level", "debug"])
             .args(arguments)
             .stdin(Stdio::null())

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 
 /// Who Braid is to server-side apply.
@@ -27,12 +27,18 @@ pub enum ClusterError {
         /// Why.
         source: Box<KubeconfigError>,
     },
+    /// A pod's environment, but not the rest of what a pod has.
+    #[error(
+        "use this pod's service account (KUBERNETES_SERVICE_HOST is set); let the pod mount its token, or name a \
+         kubeconfig with --kubeconfig"
+    )]
+    Pod(#[source] Box<InClusterError>),
     /// Neither a pod's environment nor a kubeconfig.
     #[error(
-        "find the API server: this is no pod with a service account, and there is no kubeconfig (--kubeconfig, \
-         KUBECONFIG, ~/.kube/config)"
+        "find the API server: this is no pod (KUBERNETES_SERVICE_HOST is not set), and there is no kubeconfig that \
+         can be used (--kubeconfig, KUBECONFIG, ~/.kube/config)"
     )]
-    Nowhere(#[source] Box<kube::config::InferConfigError>),
+    Nowhere(#[source] Box<KubeconfigError>),
     /// The configuration makes no client.
     #[error("connect to the API server")]
     Client(#[source] Box<kube::Error>),
@@ -44,7 +50,13 @@ pub async fn client(kubeconfig: Option<&Path>) -> Result<Client, ClusterError> {
         Some(path) => from_file(path)
             .await
             .map_err(|source| ClusterError::Kubeconfig { path: path.to_owned(), source: Box::new(source) })?,
-        None => Config::infer().await.map_err(|error| ClusterError::Nowhere(Box::new(error)))?,
+        // A pod's own account comes first: a kubeconfig that happens to be in an image is not meant.
+        None if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() => {
+            Config::incluster_env().map_err(|error| ClusterError::Pod(Box::new(error)))?
+        }
+        None => Config::from_kubeconfig(&KubeConfigOptions::default())
+            .await
+            .map_err(|error| ClusterError::Nowhere(Box::new(error)))?,
     };
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.read_timeout = Some(READ_TIMEOUT);

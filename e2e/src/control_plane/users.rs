@@ -25,6 +25,11 @@ impl User {
         Self::with_static_token("stranger")
     }
 
+    /// What he shows.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
     fn with_static_token(name: &str) -> Self {
         Self { name: name.to_owned(), token: format!("the-token-of-{name}") }
     }

@@ -59,3 +59,17 @@ fn without_a_right_the_role_says_which_one() {
     })
     .unwrap();
 }
+
+#[test]
+fn in_a_pod_the_role_uses_the_pods_own_account() {
+    if !possible() {
+        return;
+    }
+    let mut scene = Scene::without_role().unwrap();
+    scene.plane.apply(&source("deploy/rbac/node.yaml")).unwrap();
+    let user = scene.plane.service_account("braid-system", "braid-node").unwrap();
+    scene.start_role_in_pod(&user).unwrap();
+    scene.role.as_mut().unwrap().wait_until_ready().unwrap();
+    let requests = scene.plane.requests_of(&user).unwrap();
+    assert!(requests.iter().any(|request| request.resource == "network-attachment-definitions"));
+}

@@ -58,16 +58,38 @@ impl Scene {
 
     /// Starts the role as somebody.
     pub(crate) fn start_role(&mut self, user: &User, more: &[&str]) -> Result<()> {
-        let path = |name: &str| self.node.file(name).display().to_string();
-        let plugin = artefacts::meta_cni()?.display().to_string();
-        let bin = self.host_bin()?.display().to_string();
-        let mut arguments = vec!["--node-name", NODE, "--report-interval", "1", "--plugin", &plugin];
-        let (run, state, conf) = (path("run"), path("state"), path("net.d"));
-        arguments.extend(["--run-dir", &run, "--state-dir", &state, "--cni-conf-dir", &conf]);
-        arguments.extend(["--cni-bin-dir", &bin]);
-        arguments.extend(more);
+        let arguments = self.arguments()?;
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).chain(more.iter().copied()).collect();
         let kubeconfig = self.plane.kubeconfig(user)?;
         self.role = Some(Operator::start("node", &self.node.file(""), &kubeconfig, &arguments)?);
+        Ok(())
+    }
+
+    fn arguments(&self) -> Result<Vec<String>> {
+        let path = |name: &str| self.node.file(name).display().to_string();
+        let pairs = [
+            ("--node-name", NODE.to_owned()),
+            ("--report-interval", "1".to_owned()),
+            ("--plugin", artefacts::meta_cni()?.display().to_string()),
+            ("--run-dir", path("run")),
+            ("--state-dir", path("state")),
+            ("--cni-conf-dir", path("net.d")),
+            ("--cni-bin-dir", self.host_bin()?.display().to_string()),
+        ];
+        Ok(pairs.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect())
+    }
+
+    /// Starts the role as a pod's container is started.
+    pub(crate) fn start_role_in_pod(&mut self, user: &User) -> Result<()> {
+        let account = self.node.file("account");
+        std::fs::create_dir_all(&account)?;
+        std::fs::write(account.join("token"), user.token())?;
+        std::fs::write(account.join("namespace"), "braid-system")?;
+        std::fs::copy(self.plane.authority(), account.join("ca.crt"))?;
+        let arguments = self.arguments()?;
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let api = self.plane.url().trim_start_matches("https://").parse()?;
+        self.role = Some(Operator::start_in_pod("node", &self.node.file(""), &account, api, &arguments)?);
         Ok(())
     }
 

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::watching::cause_text;
 use cni::npwg::NETWORK_STATUS;
 use http::HeaderValue;
 use http::header::ACCEPT;
@@ -15,6 +14,7 @@ use tokio::time::timeout;
 
 use super::decide::{Ended, Patch};
 use crate::cluster::{FIELD_MANAGER, Meaning, meaning};
+use crate::watching::cause_text;
 
 /// A request that hangs is given up after this. kube itself tries 429, 503 and 504 again within it, as the
 /// answer's Retry-After says.
