@@ -160,7 +160,10 @@ async fn write(client: &Client, object: &Object, metrics: &Metrics) -> Result<()
             Ok(Ok(())) => return Ok(()),
             // The name is ours alone: an earlier try has made it, and its answer was lost.
             Ok(Err(error)) if failures > 0 && meaning(&error) == Meaning::Conflict => return Ok(()),
-            Ok(Err(error)) => (meaning(&error) == Meaning::Later, cause_text(&error)),
+            Ok(Err(error)) => {
+                metrics.api_error(&error);
+                (meaning(&error) == Meaning::Later, cause_text(&error))
+            }
             Err(_) => (true, format!("the API server has not answered for {LONGEST:?}")),
         };
         failures += 1;

@@ -109,6 +109,12 @@ struct Told<T> {
 impl<T: FnMut(Option<String>)> Told<T> {
     fn wrong(&mut self, error: &watcher::Error) {
         self.metrics.watch_errors.inc();
+        if let watcher::Error::InitialListFailed(cause)
+        | watcher::Error::WatchStartFailed(cause)
+        | watcher::Error::WatchFailed(cause) = error
+        {
+            self.metrics.api_error(cause);
+        }
         let text = explain(error, self.subject);
         if self.last.as_ref() != Some(&text) {
             warn!(error = text, "the {} cannot be watched; trying again", self.subject.what);
@@ -234,7 +240,7 @@ mod tests {
         let items = || -> Vec<watcher::Result<Event<u8>>> {
             vec![Ok(Event::Init), fail(), fail(), Ok(Event::Apply(1)), Ok(Event::Apply(2))]
         };
-        let (metrics, _) = Metrics::new();
+        let (metrics, registry) = Metrics::new();
         let mut told = Vec::new();
         let seen =
             events(|| stream::iter(items()), SUBJECT, Arc::clone(&metrics), |text| told.push(text.is_some()));
@@ -242,6 +248,11 @@ mod tests {
         assert!(matches!(seen[..], [Event::Init, Event::Apply(1), Event::Apply(2)]), "{seen:?}");
         assert_eq!(told, [true, false]);
         assert_eq!(metrics.watch_errors.get(), 2);
+        let mut printed = String::new();
+        prometheus_client::encoding::text::encode(&mut printed, &registry).unwrap();
+        assert!(
+            printed.lines().any(|line| line.starts_with("braid_api_errors_total{") && line.ends_with(" 2"))
+        );
     }
 
     #[tokio::test(start_paused = true)]

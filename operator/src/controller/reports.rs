@@ -122,6 +122,7 @@ fn on_report(
             known.tell(|state| state.reports.tallies.remove(&name));
         }
     }
+    metrics.node_reports.set(known.look().reports.tallies.nodes().try_into().unwrap_or(i64::MAX));
 }
 
 fn put(report: DeserializeGuard<NodeReport>, ledger: &mut Ledger, known: &Known<State>, metrics: &Metrics) {

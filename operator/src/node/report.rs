@@ -135,16 +135,21 @@ impl Teller {
         match timeout(PATIENCE, self.api.patch_metadata(&self.node, &params, &Patch::Apply(&object))).await {
             Err(_) => Err(format!("the API server did not answer within {} s", PATIENCE.as_secs())),
             Ok(Ok(_)) => Ok(object.to_string().len()),
-            Ok(Err(error)) => Err(match meaning(&error) {
-                Meaning::Gone => format!(
-                    "{}; the definition of NodeReports is not installed: kubectl apply -f crds/",
-                    cause_text(&error)
-                ),
-                Meaning::Forbidden => {
-                    format!("{}; RBAC has to permit Braid to patch nodereports", cause_text(&error))
-                }
-                _ => cause_text(&error),
-            }),
+            Ok(Err(error)) => Err(self.explain(&error)),
+        }
+    }
+
+    fn explain(&self, error: &kube::Error) -> String {
+        self.metrics.api_error(error);
+        match meaning(error) {
+            Meaning::Gone => format!(
+                "{}; the definition of NodeReports is not installed: kubectl apply -f crds/",
+                cause_text(error)
+            ),
+            Meaning::Forbidden => {
+                format!("{}; RBAC has to permit Braid to patch nodereports", cause_text(error))
+            }
+            _ => cause_text(error),
         }
     }
 
