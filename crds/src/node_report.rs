@@ -50,6 +50,9 @@ pub struct ReportContent {
     // API servers take a default of "" for null; what is not written when empty has no default.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub version: String,
+    /// The boot of the node's kernel that this is about, as in the Node's `status.nodeInfo.bootID`.
+    #[serde(default, rename = "bootID", skip_serializing_if = "String::is_empty")]
+    pub boot_id: String,
     /// When the node's networks were last compared in full with the API server's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Time")]
@@ -59,8 +62,10 @@ pub struct ReportContent {
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     /// The network behind `eth0`; absent while the node has none.
+    // Atomic, so that a server-side apply without it takes it away: API servers of 1.20 at least leave `null` where
+    // they take an object's fields away one by one, and then refuse that `null`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "PrimaryReport")]
+    #[schemars(with = "PrimaryReport", extend("x-kubernetes-map-type" = "atomic"))]
     pub primary: Option<PrimaryReport>,
     /// The networks that pods can use: `namespace/name`, and the generation that the node has.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -73,6 +78,13 @@ pub struct ReportContent {
     /// What runs on the node.
     #[serde(default)]
     pub attachments: AttachmentCounts,
+}
+
+impl ReportContent {
+    /// Whether it says that pods can be attached on the node.
+    pub fn is_ready(&self) -> bool {
+        self.conditions.iter().any(|condition| condition.type_ == READY && condition.status == "True")
+    }
 }
 
 /// The network behind `eth0`.

@@ -1,6 +1,8 @@
 //! The executables that tests run: Braid's own, as cargo built them, and the reference plugins.
 
 use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -18,9 +20,37 @@ pub fn braid() -> Result<PathBuf> {
     find("braid", "BRAID_OPERATOR")
 }
 
+/// The operator's executable with the points at which it can be killed (`cni::point`). Only builds with debug assertions
+/// have them, so it is the one beside the running program, whatever `BRAID_OPERATOR` says.
+pub fn braid_with_points() -> Result<PathBuf> {
+    let own = std::env::current_exe().context("finding the running program")?;
+    let braid = beside(&own).into_iter().next().unwrap_or_default().join("braid");
+    ensure!(braid.is_file(), "{} is not there: run `cargo build -p operator`", braid.display());
+    Ok(braid)
+}
+
 /// The directory of the reference plugins.
 pub fn reference_plugins() -> Option<PathBuf> {
     REFERENCE_PLUGINS.iter().map(PathBuf::from).find(|dir| dir.join("bridge").is_file())
+}
+
+/// Which of Braid's executables is not static, for people: `make test` names static ones.
+pub fn not_static() -> Option<String> {
+    let problem = |found: Result<PathBuf>| match found.and_then(|path| Ok((names_a_loader(&path)?, path))) {
+        Ok((false, _)) => None,
+        Ok((true, path)) => Some(format!("{} is not static: run `make build`", path.display())),
+        Err(error) => Some(format!("{error:#}")),
+    };
+    problem(braid()).or_else(|| problem(meta_cni()))
+}
+
+/// A dynamic executable names its loader (`/lib64/ld-linux-x86-64.so.2` and the like) near its start.
+fn names_a_loader(program: &Path) -> Result<bool> {
+    let mut start = Vec::new();
+    let file = File::open(program).with_context(|| format!("opening {}", program.display()))?;
+    let read = file.take(4096).read_to_end(&mut start);
+    read.with_context(|| format!("reading {}", program.display()))?;
+    Ok(start.windows(4).any(|four| four == b"/ld-"))
 }
 
 fn find(name: &str, variable: &str) -> Result<PathBuf> {

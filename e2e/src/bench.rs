@@ -2,12 +2,19 @@
 //! nothing is left of them, however they end.
 
 mod attach;
+mod growth;
+mod lists;
 mod machine;
 mod operator;
 mod peak;
+mod process;
 mod sample;
+mod scene;
 mod stage;
+mod statuses;
+mod storm;
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::os::unix::process::CommandExt;
@@ -22,17 +29,23 @@ use crate::control_plane;
 use machine::Machine;
 
 const HELP: &str = "\
-bench [--pairs N] [attach] [operator]
-    attach       ADD and DEL of a pod by hand and through meta-cni, side by side
-    operator     the node role beside a real API server (make kubernetes provides one)
-    --pairs N    how often each ADD and DEL is measured (default 25, at least 20)
-Without a name, everything is measured. Writes target/bench/summary.json. Needs root.
+bench [--pairs N] [--set NAME=JSON]... [--real N] [attach] [operator] [storm] [growth]
+    attach           ADD and DEL of a pod by hand and through meta-cni, side by side
+    operator         the node role beside a real API server (make kubernetes provides one)
+    storm            110 pods of one node at once, by hand and with Braid, beside a real API server
+    growth           more and more networks, pods and nodes; takes about 15 minutes
+    --pairs N        attach: how often each ADD and DEL is measured (default 25, at least 20)
+    --set NAME=JSON  storm: a setting of the node, as in docs/configuration.md; may be given several times
+    --real N         growth: nodes that are real node roles (default 200); those beyond are simulated
+Without a name, everything but growth is measured. Writes target/bench/summary.json, and growth draws
+target/bench/growth.svg. Needs root.
 ";
 
 /// Says to a benchmark that it runs in its own namespaces.
 const INSIDE: &str = "BRAID_BENCH_INSIDE";
 
 const SUMMARY: &str = "target/bench/summary.json";
+const PICTURE: &str = "target/bench/growth.svg";
 
 /// Fewer are not measured.
 const LEAST_PAIRS: usize = 20;
@@ -56,37 +69,78 @@ pub fn main(arguments: &[OsString]) -> ExitCode {
 }
 
 /// What is to be measured.
+#[derive(Debug)]
 struct Asked {
     pairs: usize,
-    attach: bool,
-    operator: bool,
+    /// Of the node in storms, besides its defaults.
+    settings: Map<String, Value>,
+    /// Real node roles of `growth`.
+    real: usize,
+    what: BTreeSet<What>,
+}
+
+/// What can be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum What {
+    Attach,
+    Operator,
+    Storm,
+    Growth,
 }
 
 impl Asked {
     fn parse(words: &[&OsStr]) -> Result<Self> {
-        let mut asked = Self { pairs: 25, attach: false, operator: false };
+        let mut asked = Self { pairs: 25, settings: Map::new(), real: 200, what: BTreeSet::new() };
         let mut words = words.iter().map(|word| word.to_str().unwrap_or_default());
         while let Some(word) = words.next() {
             match word {
-                "attach" => asked.attach = true,
-                "operator" => asked.operator = true,
+                "attach" => asked.what.extend([What::Attach]),
+                "operator" => asked.what.extend([What::Operator]),
+                "storm" => asked.what.extend([What::Storm]),
+                "growth" => asked.what.extend([What::Growth]),
+                "--set" => {
+                    let (name, value) = setting(words.next().context("--set needs NAME=JSON")?)?;
+                    asked.settings.insert(name, value);
+                }
+                "--real" => asked.real = whole(word, words.next())?,
                 "--pairs" => {
-                    let number = words.next().context("--pairs needs a number")?;
-                    asked.pairs = number.parse().with_context(|| format!("--pairs {number:?}"))?;
+                    asked.pairs = whole(word, words.next())?;
                     ensure!(
                         asked.pairs >= LEAST_PAIRS,
-                        "--pairs {number}: medians of fewer than {LEAST_PAIRS} pairs say little; ask for \
-                         {LEAST_PAIRS} or more"
+                        "--pairs {}: medians of fewer than {LEAST_PAIRS} pairs say little; ask for \
+                         {LEAST_PAIRS} or more",
+                        asked.pairs
                     );
                 }
                 other => bail!("{other:?} is nothing that can be measured; see bench --help"),
             }
         }
-        if !asked.attach && !asked.operator {
-            (asked.attach, asked.operator) = (true, true);
+        if asked.what.is_empty() {
+            asked.what = BTreeSet::from([What::Attach, What::Operator, What::Storm]);
         }
+        let unused = !asked.settings.is_empty() && !asked.has(What::Storm);
+        ensure!(!unused, "--set: only storm has a node with settings; ask for it, too");
         Ok(asked)
     }
+
+    fn has(&self, what: What) -> bool {
+        self.what.contains(&what)
+    }
+}
+
+fn whole(flag: &str, number: Option<&str>) -> Result<usize> {
+    let number = number.with_context(|| format!("{flag} needs a number"))?;
+    number.parse().with_context(|| format!("{flag} {number:?}"))
+}
+
+/// `NAME=JSON`.
+fn setting(text: &str) -> Result<(String, Value)> {
+    let parts = text.split_once('=').filter(|(name, _)| !name.is_empty());
+    let (name, value) = parts.with_context(|| format!("--set {text:?} is not NAME=JSON"))?;
+    let value = serde_json::from_str(value).with_context(|| {
+        format!("--set {text:?}: {value:?} is not JSON; text is in quotation marks there")
+    })?;
+    Ok((name.to_owned(), value))
 }
 
 fn measure(asked: &Asked) -> Result<()> {
@@ -100,22 +154,38 @@ fn measure(asked: &Asked) -> Result<()> {
     say(&machine.to_string())?;
     let mut summary = Map::new();
     summary.insert("machine".to_owned(), serde_json::to_value(&machine)?);
-    if asked.attach {
+    if asked.has(What::Attach) {
         let rows = attach::measure(asked.pairs)?;
         say(&attach::table(&rows))?;
         summary.insert("pairs".to_owned(), asked.pairs.into());
         summary.insert("attach".to_owned(), serde_json::to_value(&rows)?);
     }
-    match control_plane::missing().filter(|_| asked.operator) {
-        Some(missing) => say(&format!("\nThe node role is not measured: {missing}\n"))?,
-        None if asked.operator => {
-            let figures = operator::measure().context("measuring the node role")?;
-            say(&operator::table(&figures))?;
-            summary.insert("operator".to_owned(), serde_json::to_value(&figures)?);
-        }
-        None => {}
+    match control_plane::missing().filter(|_| asked.what.iter().any(|what| *what != What::Attach)) {
+        Some(missing) => say(&format!("\nWhat needs an API server is not measured: {missing}\n"))?,
+        None => measure_beside_api_server(asked, &mut summary)?,
     }
     write(&Value::Object(summary))
+}
+
+fn measure_beside_api_server(asked: &Asked, summary: &mut Map<String, Value>) -> Result<()> {
+    if asked.has(What::Operator) {
+        let figures = operator::measure().context("measuring the node role")?;
+        say(&operator::table(&figures))?;
+        summary.insert("operator".to_owned(), serde_json::to_value(&figures)?);
+    }
+    if asked.has(What::Storm) {
+        let figures = storm::measure(&asked.settings).context("measuring storms")?;
+        say(&storm::table(&figures))?;
+        summary.insert("storm".to_owned(), serde_json::to_value(&figures)?);
+    }
+    if asked.has(What::Growth) {
+        say("\nGrowth:\n")?;
+        let figures = growth::measure(asked.real, &say).context("measuring growth")?;
+        say(&growth::table(&figures))?;
+        summary.insert("growth".to_owned(), serde_json::to_value(&figures)?);
+        write_text(PICTURE, &growth::picture(&figures))?;
+    }
+    Ok(())
 }
 
 /// Runs this program again, in network and mount namespaces of its own. Returns only if that fails.
@@ -131,12 +201,14 @@ fn enter_namespaces() -> anyhow::Error {
 }
 
 fn write(summary: &Value) -> Result<()> {
-    let path = Path::new(SUMMARY);
-    std::fs::create_dir_all(path.parent().unwrap_or(path))
-        .with_context(|| format!("making the directory of {SUMMARY}"))?;
-    let text = format!("{}\n", serde_json::to_string_pretty(summary)?);
-    std::fs::write(path, text).with_context(|| format!("writing {SUMMARY}"))?;
-    say(&format!("Written to {SUMMARY}.\n"))
+    write_text(SUMMARY, &format!("{}\n", serde_json::to_string_pretty(summary)?))
+}
+
+fn write_text(path: &str, text: &str) -> Result<()> {
+    let dir = Path::new(path).parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(dir).with_context(|| format!("making the directory of {path}"))?;
+    std::fs::write(path, text).with_context(|| format!("writing {path}"))?;
+    say(&format!("Written to {path}.\n"))
 }
 
 fn say(text: &str) -> Result<()> {
@@ -145,17 +217,38 @@ fn say(text: &str) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    fn asked(words: &[&str]) -> Result<Asked> {
+        Asked::parse(&words.iter().map(OsStr::new).collect::<Vec<_>>())
+    }
 
     #[test]
     fn few_pairs_are_refused() {
-        let asked = |words: &[&str]| {
-            Asked::parse(&words.iter().map(OsStr::new).collect::<Vec<_>>()).map(|asked| asked.pairs)
-        };
-        assert_eq!(asked(&["attach"]).unwrap(), 25);
-        assert_eq!(asked(&["--pairs", "20"]).unwrap(), 20);
+        assert_eq!(asked(&["attach"]).unwrap().pairs, 25);
+        assert_eq!(asked(&["--pairs", "20"]).unwrap().pairs, 20);
         for words in [&["--pairs", "19"][..], &["--pairs", "0"], &["--pairs"], &["--pairs", "x"], &["x"]] {
             assert!(asked(words).is_err(), "{words:?}");
         }
+    }
+
+    #[test]
+    fn growth_takes_long_and_has_to_be_asked_for() {
+        assert_eq!(asked(&[]).unwrap().what, BTreeSet::from([What::Attach, What::Operator, What::Storm]));
+        let one = asked(&["growth", "--real", "7"]).unwrap();
+        assert_eq!((one.what, one.real), (BTreeSet::from([What::Growth]), 7));
+    }
+
+    #[test]
+    fn settings_are_json_and_need_a_storm() {
+        let asked_for = asked(&["storm", "--set", "a=4", "--set", "b=\"x=y\""]).unwrap();
+        assert_eq!(Value::Object(asked_for.settings), json!({"a": 4, "b": "x=y"}));
+        for words in [&["storm", "--set", "a"][..], &["storm", "--set", "=1"], &["storm", "--set", "a=x"]] {
+            assert!(asked(words).is_err(), "{words:?}");
+        }
+        assert!(asked(&["attach", "--set", "a=1"]).is_err(), "nobody would use it");
+        assert!(asked(&["--set", "a=1"]).is_ok(), "everything has a storm");
     }
 }

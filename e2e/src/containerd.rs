@@ -191,32 +191,41 @@ fn spawn(dir: &Path, bin_dir: &Path, conf_dir: &Path) -> Result<Child> {
         .context("starting containerd")
 }
 
-/// containerd's configuration. The native snapshotter copies instead of mounting overlays: with an image this
-/// small that costs nothing, and it works inside containers too.
 fn settings(dir: &Path, bin_dir: &Path, conf_dir: &Path) -> String {
     let (dir, bin_dir, conf_dir) = (dir.display(), bin_dir.display(), conf_dir.display());
-    let image = image::REFERENCE;
-    format!(
-        r#"version = 2
-root = "{dir}/root"
-state = "{dir}/state"
-disabled_plugins = ["io.containerd.internal.v1.opt"]
-
-[grpc]
-address = "{dir}/{SOCKET}"
-
-[plugins."io.containerd.grpc.v1.cri"]
-sandbox_image = "{image}"
-# Machines without CAP_SYS_RESOURCE cannot lower the score of the pause process.
-restrict_oom_score_adj = true
-disable_tcp_service = true
+    let places = [format!("{dir}/root"), format!("{dir}/state"), format!("{dir}/{SOCKET}")];
+    let more = format!(
+        r#"disable_tcp_service = true
 # Below "state", where they are found again if containerd is killed.
 netns_mounts_under_state_dir = true
 
 [plugins."io.containerd.grpc.v1.cri".cni]
 bin_dir = "{bin_dir}"
 conf_dir = "{conf_dir}"
+"#
+    );
+    configuration(places.each_ref().map(String::as_str), &more)
+}
 
+/// The configuration of a containerd with its root, its state and its socket, and with more of its CRI part. The native
+/// snapshotter copies instead of mounting overlays: with images this small that costs nothing, and it works inside
+/// containers too.
+pub(crate) fn configuration([root, state, socket]: [&str; 3], more: &str) -> String {
+    let image = image::REFERENCE;
+    format!(
+        r#"version = 2
+root = "{root}"
+state = "{state}"
+disabled_plugins = ["io.containerd.internal.v1.opt"]
+
+[grpc]
+address = "{socket}"
+
+[plugins."io.containerd.grpc.v1.cri"]
+sandbox_image = "{image}"
+# Machines without CAP_SYS_RESOURCE cannot lower the score of the pause process.
+restrict_oom_score_adj = true
+{more}
 [plugins."io.containerd.grpc.v1.cri".containerd]
 snapshotter = "native"
 "#

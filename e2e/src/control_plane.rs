@@ -28,8 +28,8 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::config::{Config, KubeConfigOptions, Kubeconfig};
@@ -37,24 +37,27 @@ use kube::{Api, Client};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 
+use crate::home::Home;
 use crate::program::output;
 use crate::wait;
-use home::Home;
 use keys::Keys;
-use server::Server;
 
 pub use audit::Request;
 pub use programs::{directory, missing};
+pub(crate) use server::Server;
 pub use users::User;
 
 mod audit;
-mod home;
-mod keys;
+pub(crate) mod keys;
 mod ports;
 mod programs;
 mod server;
 mod users;
+
+/// How the directory of a control plane begins; the owner's process id follows.
+const DIRECTORY: &str = "braid-control-plane.";
 
 /// How long a start may take; it takes about 5 s on a machine that has nothing else to do.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -70,9 +73,10 @@ const MANAGER: &str = "e2e";
 pub struct ControlPlane {
     // In this order they are dropped: the server first, the directory when nobody writes there any more.
     api_server: Mutex<Option<Server>>,
-    _etcd: Server,
-    program: PathBuf,
+    etcd: Mutex<Option<Server>>,
+    programs: PathBuf,
     arguments: Vec<String>,
+    etcd_arguments: Vec<String>,
     port: u16,
     etcd_port: u16,
     authority: PathBuf,
@@ -100,19 +104,19 @@ impl ControlPlane {
         let programs = directory(&["etcd", "kube-apiserver"])?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.context("making a runtime for the clients of the control plane")?;
-        let home = Home::new()?;
+        let home = Home::new(DIRECTORY)?;
         let dir = home.path();
         let [port, etcd_port, peer_port] = ports::free()?;
-        let keys = Keys::make(dir)?;
+        let keys = Keys::make(dir, &[])?;
         let mut arguments = api_server_arguments(dir, port, etcd_port, &keys)?;
         arguments.extend(further.iter().map(|argument| (*argument).to_owned()));
-        let etcd = etcd_arguments(dir, etcd_port, peer_port);
-        let etcd = Server::start(dir, "etcd", &programs.join("etcd"), &etcd)?;
+        let etcd_arguments = etcd_arguments(dir, etcd_port, peer_port);
         let this = Self {
             api_server: Mutex::new(None),
-            _etcd: etcd,
-            program: programs.join("kube-apiserver"),
+            etcd: Mutex::new(None),
+            programs,
             arguments,
+            etcd_arguments,
             port,
             etcd_port,
             authority: keys.authority,
@@ -120,6 +124,7 @@ impl ControlPlane {
             runtime,
             home,
         };
+        this.start_etcd()?;
         this.start_api_server()?;
         Ok(this)
     }
@@ -156,6 +161,31 @@ impl ControlPlane {
         self.runtime.block_on(future)
     }
 
+    /// Lets a future go on beside what else is done, on the same runtime.
+    pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        self.runtime.spawn(future)
+    }
+
+    /// The process ids of etcd and of the API server.
+    pub fn processes(&self) -> Result<[u32; 2]> {
+        let id = |name: &str| {
+            let file = self.home.path().join(format!("{name}.pid"));
+            let text = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+            text.trim().parse().with_context(|| format!("reading {}, which says {text:?}", file.display()))
+        };
+        Ok([id("etcd")?, id("kube-apiserver")?])
+    }
+
+    /// Lets the guardian of the servers end a client, too, if this process is killed: one that has a
+    /// [kubeconfig](Self::kubeconfig) of ours in its arguments.
+    pub fn guard(&self, name: &str, process: u32) -> Result<()> {
+        let file = self.home.path().join(format!("{name}.pid"));
+        fs::write(&file, format!("{process}\n")).with_context(|| format!("writing {}", file.display()))
+    }
+
     fn config(&self, user: &User) -> Result<Config> {
         let config = user.kubeconfig(&self.url(), &self.authority);
         let config = Kubeconfig::from_yaml(&config)
@@ -183,6 +213,32 @@ impl ControlPlane {
         let token = token.with_context(what)?.status.and_then(|status| status.token);
         let token = token.context("the answer holds no token").with_context(what)?;
         Ok(User { name: format!("system:serviceaccount:{namespace}:{name}"), token })
+    }
+
+    /// A token for a service account that is valid until the Secret of the name `until` is deleted, which is made for
+    /// that.
+    pub fn bound_token(&self, namespace: &str, name: &str, until: &str) -> Result<User> {
+        let user = self.service_account(namespace, name)?;
+        let client = self.client(&User::admin())?;
+        let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+        let metadata = ObjectMeta { name: Some(until.to_owned()), ..ObjectMeta::default() };
+        let secret = Secret { metadata, ..Secret::default() };
+        let accounts: Api<ServiceAccount> = Api::namespaced(client, namespace);
+        let token = self.block_on(async {
+            let secret = secrets.create(&PostParams::default(), &secret).await?;
+            let bound = BoundObjectReference {
+                api_version: Some("v1".to_owned()),
+                kind: Some("Secret".to_owned()),
+                name: secret.metadata.name,
+                uid: secret.metadata.uid,
+            };
+            let spec = TokenRequestSpec { bound_object_ref: Some(bound), ..TokenRequestSpec::default() };
+            let request = TokenRequest { spec: Some(spec), ..TokenRequest::default() };
+            accounts.create_token_request(name, &PostParams::default(), &request).await
+        });
+        let what = || format!("making a token for {namespace}/{name} that ends with the Secret {until}");
+        let token = token.with_context(what)?.status.and_then(|status| status.token);
+        Ok(User { token: token.context("the answer holds no token").with_context(what)?, ..user })
     }
 
     /// Installs Braid's definitions and waits until the server serves them.
@@ -237,7 +293,8 @@ impl ControlPlane {
     pub fn start_api_server(&self) -> Result<()> {
         let mut place = self.api_server();
         ensure!(place.is_none(), "starting the API server: it runs already");
-        let server = Server::start(self.home.path(), "kube-apiserver", &self.program, &self.arguments)?;
+        let program = self.programs.join("kube-apiserver");
+        let server = Server::start(self.home.path(), "kube-apiserver", &program, &self.arguments)?;
         let server = place.insert(server);
         let ready = self.wait_until_ready(server).with_context(|| server.last_lines());
         if ready.is_err() {
@@ -266,6 +323,49 @@ impl ControlPlane {
     /// Lets a paused API server go on.
     pub fn resume_api_server(&self) -> Result<()> {
         self.signal(Signal::CONT)
+    }
+
+    /// Gives the API server a certificate of a new authority; [`Self::authority`] is the new one from now on. Clients
+    /// that were made before do not trust it. The server is started anew.
+    pub fn renew_authority(&self) -> Result<()> {
+        self.stop_api_server()?;
+        Keys::renew_server(self.home.path())?;
+        self.start_api_server()
+    }
+
+    /// Takes a copy of what etcd has. Both servers are started anew, as they are for a backup of files.
+    pub fn back_up(&self, name: &str) -> Result<()> {
+        self.exchange_data(&self.home.path().join("etcd"), &self.home.path().join(name))
+    }
+
+    /// Lets etcd go back to what it had at a [`Self::back_up`]; the API server is started anew after that, as
+    /// etcd's documentation asks for.
+    pub fn restore(&self, name: &str) -> Result<()> {
+        self.exchange_data(&self.home.path().join(name), &self.home.path().join("etcd"))
+    }
+
+    /// Copies a directory while no server runs.
+    fn exchange_data(&self, from: &Path, to: &Path) -> Result<()> {
+        self.stop_api_server()?;
+        if let Some(etcd) = self.etcd().take() {
+            etcd.stop()?;
+        }
+        if to.exists() {
+            fs::remove_dir_all(to).with_context(|| format!("removing {}", to.display()))?;
+        }
+        output(Command::new("cp").arg("-a").arg(from).arg(to))?;
+        self.start_etcd()?;
+        self.start_api_server()
+    }
+
+    fn start_etcd(&self) -> Result<()> {
+        let program = self.programs.join("etcd");
+        *self.etcd() = Some(Server::start(self.home.path(), "etcd", &program, &self.etcd_arguments)?);
+        Ok(())
+    }
+
+    fn etcd(&self) -> MutexGuard<'_, Option<Server>> {
+        self.etcd.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes etcd forget everything before its newest change, so that a watch that would have to tell more than that
@@ -312,9 +412,15 @@ impl ControlPlane {
         let client = self.block_on(async { Client::try_from(config) })?;
         wait::within(PATIENCE, "the API server is ready", || {
             server.ensure_running()?;
-            let request = http::Request::get("/readyz").body(Vec::new())?;
-            let look = async { tokio::time::timeout(LOOK, client.request_text(request)).await };
-            Ok(matches!(self.block_on(look), Ok(Ok(_))))
+            // The server makes its namespaces on its own, and may be ready before that.
+            for path in ["/readyz", "/api/v1/namespaces/kube-system", "/api/v1/namespaces/default"] {
+                let request = http::Request::get(path).body(Vec::new())?;
+                let look = async { tokio::time::timeout(LOOK, client.request_text(request)).await };
+                if !matches!(self.block_on(look), Ok(Ok(_))) {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
         })
     }
 }

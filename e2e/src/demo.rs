@@ -106,7 +106,7 @@ fn run() -> Result<(), Failure> {
     reach(&node, &pods).or_do(REPORT)?;
     detach(&node, &pods).or_do(REPORT)?;
     let took = begun.elapsed().as_secs_f64();
-    say(&format!("\nDone in {took:.1} s. Next: \"Quick start without a cluster\" in README.md sets Braid up for a runtime.\n"))
+    say(&format!("\nDone in {took:.1} s. Next: docs/without-a-cluster.md sets Braid up for a runtime.\n"))
         .or_do(REPORT)
 }
 

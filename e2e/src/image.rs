@@ -16,6 +16,9 @@ use tar::{Builder, EntryType, Header};
 /// The image's name. `localhost` keeps every tool from looking for it on the network.
 pub const REFERENCE: &str = "localhost/braid-e2e:1";
 
+/// Its other name: what it is, for the examples of the documentation.
+const ALIAS: &str = "busybox:latest";
+
 /// Where the package busybox-static puts the program; some distributions keep it under `/usr` only.
 const BUSYBOX: [&str; 2] = ["/bin/busybox", "/usr/bin/busybox"];
 
@@ -23,9 +26,9 @@ const BUSYBOX: [&str; 2] = ["/bin/busybox", "/usr/bin/busybox"];
 const DIRECTORIES: [&str; 8] = ["bin", "dev", "etc", "proc", "run", "sys", "tmp", "var"];
 
 /// The busybox programs that the image has under their own names.
-const PROGRAMS: [&str; 16] = [
-    "cat", "echo", "env", "false", "hostname", "httpd", "ip", "ls", "nc", "nslookup", "ping", "sh", "sleep",
-    "true", "udhcpc", "wget",
+const PROGRAMS: [&str; 22] = [
+    "cat", "date", "echo", "env", "false", "grep", "hostname", "httpd", "ip", "ls", "mkdir", "nc",
+    "nslookup", "ping", "sed", "sh", "sleep", "test", "true", "udhcpc", "wget", "wc",
 ];
 
 /// Names the package that [`write_archive`] would miss on this machine.
@@ -81,7 +84,7 @@ fn archive(layer: &[u8]) -> Result<Vec<u8>> {
         "history": [{ "created_by": "braid e2e" }],
     });
     let manifest = serde_json::json!([
-        { "Config": "config.json", "RepoTags": [REFERENCE], "Layers": ["layer.tar"] }
+        { "Config": "config.json", "RepoTags": [REFERENCE, ALIAS], "Layers": ["layer.tar"] }
     ]);
     let mut tar = Builder::new(Vec::new());
     entry(&mut tar, "config.json", EntryType::Regular, 0o644, config.to_string().as_bytes())?;

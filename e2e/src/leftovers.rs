@@ -77,7 +77,7 @@ fn is_ours(id: u32, dir: &Path) -> bool {
     let arguments = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
     let arguments = String::from_utf8_lossy(&arguments);
     let program = arguments.split('\0').next().and_then(|first| first.rsplit('/').next()).unwrap_or_default();
-    let started = ["braid", "conmon", "etcd", "kube-apiserver", "podman"].contains(&program);
+    let started = ["braid", "conmon", "etcd", "kube-apiserver", "podman", "unshare"].contains(&program);
     (started || program.starts_with("containerd")) && arguments.contains(&format!("{}/", dir.display()))
 }
 

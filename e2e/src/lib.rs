@@ -10,28 +10,41 @@
 //! | have a primary that is shaped like a real one | [`shaped_primary`] |
 //! | have an API server to talk to | [`control_plane`] |
 //! | wait for a condition | [`wait`] |
+//! | let chance pick cases, and have the same again | [`chance`] |
+//! | have a node of files alone, and an API server that has nothing | [`plain_node`], [`empty_api`] |
 //! | show Braid to people | [`demo`] |
 //! | have an API server, and the operator beside it | [`control_plane`], [`operator`] |
+//! | have what the documentation tells people to do | [`docs`] |
 //! | compare what RBAC permits with what is done | [`rights`] |
+//! | have a whole cluster, and tell stories that happen there | [`cluster`], [`suite`] |
+//! | see that what must never happen cannot | [`promises`] |
 //! | let containerd or podman do it | [`containerd`], [`podman`], [`image`] |
 
 pub mod artefacts;
 pub mod bench;
+pub mod chance;
+pub mod cluster;
 pub mod containerd;
 pub mod control_plane;
 pub mod demo;
+pub mod docs;
+pub mod empty_api;
+mod home;
 pub mod host;
 pub mod image;
 mod leftovers;
 pub mod netns;
 pub mod node;
 pub mod operator;
+pub mod plain_node;
 pub mod podman;
 pub mod program;
+pub mod promises;
 pub mod requirement;
 pub mod rights;
 pub mod runtime;
 pub mod shaped_primary;
+pub mod suite;
 pub mod wait;
 
 /// A file or directory of Braid's sources, named from their top.

@@ -22,6 +22,7 @@ use serde_json::Value;
 
 use crate::leftovers::is_orphan;
 use crate::program::{output, report};
+use crate::wait;
 
 /// How everything begins that a test has outside of itself; the id of its process follows.
 pub(crate) const PREFIX: &str = "braid-e2e-";
@@ -147,7 +148,14 @@ impl Namespace {
         let mut args = vec!["-n", "-c", "1", "-i", "0.2", "-w", PATIENCE];
         args.extend(from.iter().flat_map(|interface| ["-I", interface]));
         args.push(&target);
-        let printed = self.run("ping", &args)?;
+        // An error that the network tells ends ping early: of IPv6, the neighbour is silent while it looks for a double
+        // of its new address.
+        let (mut printed, mut last) = (String::new(), Ok(()));
+        let answered = wait::until(&format!("{target} answers"), || {
+            last = self.run("ping", &args).map(|told| printed = told);
+            Ok(last.is_ok())
+        });
+        answered.or_else(|waited| last.with_context(|| format!("{waited:#}")))?;
         let time = printed.split_once("time=").and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
         let milliseconds: f64 = time.with_context(|| format!("ping printed no time: {printed}"))?;
         Ok(Duration::from_secs_f64(milliseconds / 1000.0))

@@ -32,6 +32,8 @@ pub struct Node {
     pub environment: Vec<(&'static str, String)>,
     /// CNI_PATH.
     pub path: Vec<PathBuf>,
+    /// A program that starts `meta-cni`, with its words; none without.
+    pub through: Vec<String>,
     dir: PathBuf,
     /// What the runtime keeps of each container until DEL: the configuration and the result.
     kept: Mutex<BTreeMap<String, Value>>,
@@ -125,7 +127,7 @@ impl Node {
         });
         let settings = settings.as_object().cloned().unwrap_or_default();
         let (environment, kept) = (Vec::new(), Mutex::default());
-        let this = Self { host, settings, environment, path: vec![bin], dir, kept };
+        let this = Self { host, settings, environment, path: vec![bin], through: Vec::new(), dir, kept };
         for name in ["bin", "net.d", "manifests"] {
             fs::create_dir(this.dir.join(name)).context("making the node's directories")?;
         }
@@ -197,6 +199,14 @@ impl Node {
         kept["prevResult"] = result.clone();
         self.kept().insert(pod.container_id.clone(), kept);
         Ok(result)
+    }
+
+    /// Has another plugin attach a pod, as a runtime does whose first configuration is the other one's. DEL comes to
+    /// `meta-cni` all the same.
+    pub fn add_by(&self, plugin: &Path, configuration: &Value, pod: &Pod) -> Result<Value, Refusal> {
+        let mut stdin = configuration.clone();
+        stdin["runtimeConfig"] = self.config(pod)["runtimeConfig"].take();
+        self.call_plugin(plugin, "ADD", Some(pod), &stdin)
     }
 
     /// Detaches a pod, with what the runtime kept of ADD; without it if ADD failed.
@@ -289,6 +299,16 @@ impl Node {
     }
 
     fn call(&self, verb: &str, pod: Option<&Pod>, stdin: &Value) -> Result<Value, Refusal> {
+        self.call_plugin(&self.file("bin/meta-cni"), verb, pod, stdin)
+    }
+
+    fn call_plugin(
+        &self,
+        plugin: &Path,
+        verb: &str,
+        pod: Option<&Pod>,
+        stdin: &Value,
+    ) -> Result<Value, Refusal> {
         let path = std::env::join_paths(&self.path).context("joining CNI_PATH")?;
         let mut environment = self.environment.clone();
         environment.push(("CNI_COMMAND", verb.to_owned()));
@@ -304,7 +324,7 @@ impl Node {
             environment.push(("CNI_NETNS", pod.netns.path().to_string_lossy().into_owned()));
             environment.push(("CNI_ARGS", args));
         }
-        let printed = runtime::call(&self.host.netns, &self.file("bin/meta-cni"), &environment, stdin)?;
+        let printed = runtime::call_through(&self.host.netns, &self.through, plugin, &environment, stdin)?;
         if (verb == "ADD") == printed.is_null() {
             return Err(Refusal::from(anyhow::anyhow!("{verb} succeeded and printed {printed}")));
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
+use store::NodeDirectory;
 
 use crate::{artefacts, wait};
 
@@ -28,6 +29,14 @@ impl Operator {
         let arguments: Vec<&str> =
             ["--kubeconfig", &kubeconfig].into_iter().chain(arguments.iter().copied()).collect();
         Self::spawn(Command::new(artefacts::braid()?), role, dir, &arguments)
+    }
+
+    /// Starts `braid node` on a directory of manifests, without an API server; its log goes to a file in `dir`.
+    pub fn start_on_manifests(dir: &Path, manifests: &Path, directory: &NodeDirectory) -> Result<Self> {
+        let paths = [manifests, directory.run(), directory.state()].map(Path::to_string_lossy);
+        let [manifests, run, state] = &paths;
+        let arguments = ["--manifests", manifests, "--run-dir", run, "--state-dir", state];
+        Self::spawn(Command::new(artefacts::braid()?), "node", dir, &arguments)
     }
 
     /// The same as in a pod: with the mounts of a service account, and the API server's address in the environment.
@@ -125,9 +134,14 @@ impl Operator {
         self.child.id()
     }
 
+    /// Everything that it has logged.
+    pub fn whole_log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
     /// What it logged last.
     pub fn log(&self) -> String {
-        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let log = self.whole_log();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(30)..].join("\n")
     }

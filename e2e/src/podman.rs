@@ -72,6 +72,20 @@ impl Podman {
             .with_context(|| format!("running container {name} on network {network}"))
     }
 
+    /// Takes in a further image.
+    pub fn load(&self, archive: &Path) -> Result<()> {
+        output(self.podman().args(["load", "--quiet", "--input"]).arg(archive))
+            .map(drop)
+            .with_context(|| format!("loading the image {}", archive.display()))
+    }
+
+    /// Runs a container of an image until it ends, and returns what it printed. `options` are those of `podman run`.
+    pub fn run_to_the_end(&self, image: &str, options: &[&str], arguments: &[&str]) -> Result<String> {
+        let mut command = self.podman();
+        command.args(["run", "--rm", "--pull", "never"]).args(options).arg(image).args(arguments);
+        output(&mut command).with_context(|| format!("running a container of {image}"))
+    }
+
     /// Runs a program in a container and returns what it printed.
     pub fn exec(&self, container: &str, program: &[&str]) -> Result<String> {
         output(self.podman().args(["exec", container]).args(program))

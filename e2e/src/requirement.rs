@@ -32,6 +32,8 @@ pub enum Need {
     Plugins,
     /// A program on `PATH`, and Debian's package that has it.
     Program(&'static str, &'static str),
+    /// Executables of Braid that need nothing of the machine.
+    StaticPrograms,
     /// Everything that [`containerd::Containerd`] needs.
     Containerd,
     /// Everything that [`podman::Podman`] needs.
@@ -44,7 +46,7 @@ pub enum Need {
 
 impl Need {
     /// What is missing, if something is.
-    fn missing(self) -> Option<String> {
+    pub(crate) fn missing(self) -> Option<String> {
         let package = |package: String| format!("Debian's package {package} is not installed");
         match self {
             Self::Root => (!rustix::process::geteuid().is_root()).then(|| "it needs root".to_owned()),
@@ -52,6 +54,7 @@ impl Need {
                 .is_none()
                 .then(|| package("containernetworking-plugins".to_owned())),
             Self::Program(program, of) => (!on_path(program)).then(|| package(of.to_owned())),
+            Self::StaticPrograms => artefacts::not_static(),
             Self::Containerd => containerd::missing().map(package),
             Self::Podman => podman::missing().map(package),
             Self::ControlPlane => control_plane::missing(),
@@ -113,6 +116,15 @@ pub fn met(needs: &[Need]) -> bool {
         return false;
     }
     true
+}
+
+/// Tells that something was skipped that is no test of the standard runner. Where nothing may be skipped and this
+/// machine could run it, that is an error.
+pub(crate) fn skip(what: &str, why: &str) -> anyhow::Result<()> {
+    let out_of_reach = why.starts_with("this kernel") || !is_debian();
+    anyhow::ensure!(out_of_reach || !all_tests(), "{what} cannot be skipped here: {why}");
+    skipped(format_args!("{what}: {why}"));
+    Ok(())
 }
 
 fn all_tests() -> bool {

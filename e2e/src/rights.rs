@@ -1,4 +1,4 @@
-//! What RBAC permits somebody, and what he does: `group/resource verb`.
+//! What RBAC permits somebody, and what he does: `group/resource verb`, or `/url verb` for what is no resource.
 
 use std::collections::BTreeSet;
 
@@ -22,10 +22,12 @@ pub fn permitted(plane: &ControlPlane, roles: &[&str]) -> Result<BTreeSet<String
                 let all = rule[key].as_array().into_iter().flatten();
                 all.filter_map(Value::as_str).collect::<Vec<_>>()
             };
-            for group in texts("apiGroups") {
-                for resource in texts("resources") {
-                    found.extend(texts("verbs").iter().map(|verb| format!("{group}/{resource} {verb}")));
-                }
+            let groups = texts("apiGroups");
+            let all = groups.iter().flat_map(|group| {
+                texts("resources").into_iter().map(move |resource| format!("{group}/{resource}"))
+            });
+            for what in all.chain(texts("nonResourceURLs").into_iter().map(str::to_owned)) {
+                found.extend(texts("verbs").iter().map(|verb| format!("{what} {verb}")));
             }
         }
     }

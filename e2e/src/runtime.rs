@@ -41,12 +41,36 @@ pub fn call(
     environment: &[(&str, String)],
     stdin: &Value,
 ) -> Result<Value, Refusal> {
-    let output = host.within(|| run(plugin, environment, stdin))??;
+    call_through(host, &[], plugin, environment, stdin)
+}
+
+/// As [`call`]; the plugin is started by another program, whose words stand before it.
+pub fn call_through(
+    host: &Namespace,
+    through: &[String],
+    plugin: &Path,
+    environment: &[(&str, String)],
+    stdin: &Value,
+) -> Result<Value, Refusal> {
+    let mut command = match through {
+        [] => Command::new(plugin),
+        [program, words @ ..] => {
+            let mut command = Command::new(program);
+            command.args(words).arg(plugin);
+            command
+        }
+    };
+    let output = host.within(|| run(&mut command, plugin, environment, stdin))??;
     read(&output)?
 }
 
-fn run(plugin: &Path, environment: &[(&str, String)], stdin: &Value) -> Result<Output> {
-    let mut child = Command::new(plugin)
+fn run(
+    command: &mut Command,
+    plugin: &Path,
+    environment: &[(&str, String)],
+    stdin: &Value,
+) -> Result<Output> {
+    let mut child = command
         .envs(environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -49,10 +49,28 @@ fn plugin(name: &str, host: Host) -> Option<Box<dyn Plugin>> {
     })
 }
 
-/// Runs the plugin that the executable is called as.
+/// The agent of a primary: it listens at the socket that is its argument until it is killed, and says nothing.
+fn agent() -> ExitCode {
+    let socket = std::env::args().nth(1).unwrap_or_default();
+    match std::os::unix::net::UnixListener::bind(&socket) {
+        Ok(listener) => {
+            listener.incoming().for_each(drop);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            host::tell(&format!("listen at {socket:?}: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs the plugin that the executable is called as; under the name `agent`, an agent.
 pub fn main() -> ExitCode {
     let called = std::env::args().next().unwrap_or_default();
     let name = Path::new(&called).file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    if name == "agent" {
+        return agent();
+    }
     let Some(plugin) = plugin(name, Host::of_environment()) else {
         host::tell(&format!("{name:?} is none of {}", NAMES.join(", ")));
         return ExitCode::FAILURE;

@@ -17,11 +17,21 @@ pub fn until(what: &str, holds: impl FnMut() -> Result<bool>) -> Result<()> {
 }
 
 /// The same with another patience.
-pub fn within(patience: Duration, what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
+pub fn within(patience: Duration, what: &str, holds: impl FnMut() -> Result<bool>) -> Result<()> {
+    at_times(GLANCE, patience, what, holds)
+}
+
+/// The same with a longer pause between two looks, for conditions that cost something to look at.
+pub fn at_times(
+    glance: Duration,
+    patience: Duration,
+    what: &str,
+    mut holds: impl FnMut() -> Result<bool>,
+) -> Result<()> {
     let end = Instant::now() + patience;
     while !holds().with_context(|| format!("waiting until {what}"))? {
         ensure!(Instant::now() < end, "waited {patience:?} in vain until {what}");
-        thread::sleep(GLANCE);
+        thread::sleep(glance);
     }
     Ok(())
 }

@@ -141,3 +141,43 @@ fn dynamic_executables_are_told_from_static_ones() {
     own[0x38..0x3a].fill(0);
     assert!(!names_a_loader(&own));
 }
+
+/// The sources of a directory and below, without their tests.
+fn sources(dir: PathBuf) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(sources(path));
+        } else if path.extension().is_some_and(|extension| extension == "rs")
+            && path.file_stem().is_some_and(|stem| stem != "tests")
+        {
+            let text = std::fs::read_to_string(&path).unwrap();
+            found.push((path, text.split("\nmod tests {").next().unwrap().to_owned()));
+        }
+    }
+    found
+}
+
+/// What a tenant writes reaches plugins by environment and stdin alone: there is one place where a program is started,
+/// it is a plugin, and it gets no arguments. `braid` starts none.
+#[test]
+fn nothing_is_started_but_plugins_and_they_get_no_arguments() {
+    let mut starting = Vec::new();
+    for package in ["meta-cni/src", "meta-cni/cni/src", "meta-cni/store/src", "operator/src", "crds/src"] {
+        for (path, text) in sources(e2e::source(package)) {
+            for word in ["Command::new", "posix_spawn", "execve", "/bin/sh"] {
+                if text.contains(word) {
+                    starting.push((path.clone(), word, text.clone()));
+                }
+            }
+        }
+    }
+    let [(path, "Command::new", text)] = starting.as_slice() else {
+        panic!("{:?}", starting.iter().map(|(path, word, _)| (path, word)).collect::<Vec<_>>())
+    };
+    assert!(path.ends_with("meta-cni/cni/src/exec/process.rs"), "{}", path.display());
+    assert_eq!(text.matches("Command::new(executable)").count(), 1);
+    assert!(!text.contains(".arg(") && !text.contains(".args("), "a plugin gets no arguments");
+    assert!(text.contains("env_clear()"), "a plugin gets no environment but the specification's");
+}

@@ -4,16 +4,16 @@ use cni::env::Target;
 use cni::error::chain_text;
 use cni::exec::{self, ExecError};
 use cni::netns::NetnsId;
-use cni::{AddResult, CniError, Code, SpecVersion};
+use cni::{AddResult, CniError, Code, SpecVersion, point};
 use store::lookup::LookupError;
-use store::record::{AttachmentRecord, Phase, Record, RecordKey, now_ms};
+use store::record::{self, AttachmentRecord, Phase, PodIdentity, Record, RecordKey, now_ms};
 use store::settings::ResultForm;
 
 use crate::attach::{AttachFailure, Site, name};
 use crate::call::{Call, store_error};
 use crate::plan::{Asked, Plan, Wanted, plan};
 use crate::pod::{Wishes, wishes};
-use crate::{del, hold, merge, namespace, networks, routes, settled};
+use crate::{del, hold, merge, namespace, networks, routes, settled, turn};
 
 /// Attaches a container to its networks and returns the merged result, which `version` can express.
 ///
@@ -26,23 +26,24 @@ pub(crate) fn add(call: &Call, target: &Target, version: SpecVersion) -> Result<
     if added.is_err() && matches!(Record::read(dir, &key), Ok(None)) {
         // The DEL that follows has nothing to undo; above all no interface that was there before.
         settled::note(dir, &key);
+        point::reached("add: refused");
     }
     added
 }
 
 fn try_to_add(call: &Call, target: &Target, version: SpecVersion) -> Result<AddResult, CniError> {
-    let netns_id = existing_namespace(target)?;
-    let settings = &call.settings;
-    networks::readiness(settings, settings.readiness_wait).map_err(|e| e.to_cni_error())?;
-    let wishes = wishes(settings, &target.args, &call.runtime, &call.log).map_err(|e| e.to_cni_error())?;
-    let pod = wishes.pod.clone();
-    let wanted = load(call, wishes).map_err(|error| error.to_cni_error())?;
-    let asked = Asked { if_name: &target.if_name, args: &target.args, capabilities: &call.runtime };
-    let plan = plan(wanted, &asked).map_err(|error| error.to_cni_error())?;
-    all_are_installed(call, &plan)?;
+    let mut prepared = prepare(call, target)?;
+    let turn = turn::to_attach(call)?;
+    if turn.as_ref().is_some_and(|turn| turn.waited) {
+        // What was so when it came, the pod's namespace included, need not be so now.
+        prepared = prepare(call, target)?;
+    }
+    let Prepared { netns_id, pod, plan } = prepared;
+    earlier_sandboxes_are_few(call, target, pod.as_ref())?;
 
     let _shared = hold::shared(call)?;
     let _lock = hold::container(call, &target.container_id)?;
+    point::reached("add: locked");
     finish_earlier(call, target)?;
     names_are_free(call, target, &plan)?;
     let mut record = Record {
@@ -62,8 +63,29 @@ fn try_to_add(call: &Call, target: &Target, version: SpecVersion) -> Result<AddR
     run(call, &mut record, plan, version)
 }
 
+/// What is known before anything is done: where, for whom, and the whole plan.
+struct Prepared {
+    netns_id: NetnsId,
+    pod: Option<PodIdentity>,
+    plan: Plan,
+}
+
+/// Reads and decides; waits, within bounds, for what is not there yet.
+fn prepare(call: &Call, target: &Target) -> Result<Prepared, CniError> {
+    let netns_id = existing_namespace(target)?;
+    let settings = &call.settings;
+    networks::readiness(settings, settings.readiness_wait).map_err(|e| e.to_cni_error())?;
+    let wishes = wishes(settings, &target.args, &call.runtime, &call.log).map_err(|e| e.to_cni_error())?;
+    let pod = wishes.pod.clone();
+    let wanted = load(call, wishes).map_err(|error| error.to_cni_error())?;
+    let asked = Asked { if_name: &target.if_name, args: &target.args, capabilities: &call.runtime };
+    let plan = plan(wanted, &asked).map_err(|error| error.to_cni_error())?;
+    all_are_installed(call, &plan)?;
+    Ok(Prepared { netns_id, pod, plan })
+}
+
 /// A namespace that is not there is refused before anything is planned.
-fn existing_namespace(target: &Target) -> Result<NetnsId, CniError> {
+pub(crate) fn existing_namespace(target: &Target) -> Result<NetnsId, CniError> {
     let path = target.netns.clone().unwrap_or_default();
     NetnsId::of(&path).map_err(|error| {
         let msg = format!("CNI_NETNS {} leads to no network namespace: {error}", path.display());
@@ -114,11 +136,46 @@ fn all_are_installed(call: &Call, plan: &Plan) -> Result<(), CniError> {
     Ok(())
 }
 
+/// How many sandboxes of one pod may be left to undo before it gets another one.
+const MOST_LEFT: usize = 4;
+
+/// A pod whose networks can neither be made nor undone leaves a record with each sandbox that kubelet tries. No more
+/// are begun until some of them are undone, which this very call tries after its answer.
+fn earlier_sandboxes_are_few(
+    call: &Call,
+    target: &Target,
+    pod: Option<&PodIdentity>,
+) -> Result<(), CniError> {
+    let dir = &call.settings.directory;
+    let Some(pod) = pod else { return Ok(()) };
+    // What cannot be seen is told after the answer.
+    let keys = record::unfinished(dir).unwrap_or_default();
+    if keys.len() < MOST_LEFT {
+        return Ok(());
+    }
+    let others = keys.iter().filter(|key| key.container_id != target.container_id);
+    // One that cannot be read may be anybody's, and is told elsewhere.
+    let records = others.filter_map(|key| Record::read(dir, key).ok().flatten());
+    // An ADD that runs just now, or was killed, has not been undone in vain.
+    let is_left = |record: &Record| record.phase == Phase::Deleting && record.pod.as_ref() == Some(pod);
+    let left: Vec<Record> = records.filter(is_left).collect();
+    if left.len() < MOST_LEFT {
+        return Ok(());
+    }
+    let failure = left.into_iter().filter_map(|record| record.failure).max_by_key(|failure| failure.last_ms);
+    let why = failure.map(|failure| failure.message).unwrap_or_default();
+    let msg = format!(
+        "{MOST_LEFT} or more earlier sandboxes of this pod are still to be undone; they are tried again by each run of \
+         meta-cni, and by `meta-cni gc` at once; the last of them failed with: {why}"
+    );
+    Err(CniError::new(Code::TRY_AGAIN_LATER, msg))
+}
+
 const UNDO_EARLIER: &str = "undo what an earlier ADD of this container left";
 
 /// What an earlier ADD of this container left. One that succeeded stands; the runtime has to DEL first. One
 /// that was killed or failed is undone.
-fn finish_earlier(call: &Call, target: &Target) -> Result<(), CniError> {
+pub(crate) fn finish_earlier(call: &Call, target: &Target) -> Result<(), CniError> {
     let dir = &call.settings.directory;
     let key = RecordKey { container_id: target.container_id.clone(), if_name: target.if_name.clone() };
     let Some(earlier) = Record::read(dir, &key).map_err(|error| store_error(&error))? else { return Ok(()) };
@@ -169,6 +226,7 @@ fn run(call: &Call, record: &mut Record, plan: Plan, version: SpecVersion) -> Re
     let Plan { attachments, default_routes } = plan;
     record.attachments = attachments;
     record.write(dir).map_err(|error| store_error(&error))?;
+    point::reached("add: intended");
     let container_id = record.container_id.clone();
     let site = Site {
         exec: &call.exec,
@@ -184,11 +242,13 @@ fn run(call: &Call, record: &mut Record, plan: Plan, version: SpecVersion) -> Re
             routes::apply(&default_routes, &mut record.attachments, site.netns.as_deref())
                 .map_err(|error| all(error.to_cni_error()))?;
         }
+        point::reached("add: all made");
         let merged = answer(call, record);
         let told = merged.to_json(version);
         told.map_err(|error| all(CniError::from_chain(Code::INTERNAL, &error)))?;
         record.phase = Phase::Attached;
         record.write(dir).map_err(|error| all(store_error(&error)))?;
+        point::reached("add: recorded as attached");
         Ok(merged)
     });
     let merged = match outcome {
@@ -207,7 +267,8 @@ fn run(call: &Call, record: &mut Record, plan: Plan, version: SpecVersion) -> Re
 fn undo(call: &Call, record: &mut Record, site: &Site<'_>, failure: AttachFailure) -> CniError {
     let dir = &call.settings.directory;
     record.attachments.truncate(failure.begun);
-    let failures = site.detach_all(&mut record.attachments);
+    let failures = site.detach_all(&mut record.attachments, 0);
+    point::reached("add: undone after a failure");
     let kept = del::settle(dir, record, &failures);
     for failure in &failures {
         call.log.warn("could not undo after a failed ADD", &[("error", &failure.error.msg)]);

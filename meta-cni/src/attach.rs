@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 use cni::chain::{self, Attachment, ChainError};
 use cni::env::Target;
 use cni::exec::{self, Exec};
-use cni::{AddResult, CniError, ContainerId, PluginConfig};
+use cni::{AddResult, CniError, ContainerId, PluginConfig, point};
 use store::record::AttachmentRecord;
+
+use crate::uplink;
 
 /// What all attachments of one container have in common.
 #[derive(Clone)]
@@ -95,15 +97,20 @@ impl Site<'_> {
     }
 
     fn attach(&self, attachment: &mut AttachmentRecord) -> Result<(), CniError> {
+        if let Some(error) = uplink::missing(&attachment.list) {
+            // Without a time it counts as not begun: nothing is to be undone.
+            return Err(error.of(name(attachment)));
+        }
         let begun = Instant::now();
         let added = self.with(attachment, |at| chain::add(self.exec, &attachment.list, at, None));
         attachment.add_us = Some(micros(begun.elapsed()));
         match added {
             Ok(result) => {
                 attachment.result = Some(result);
+                point::reached("attach: one made");
                 Ok(())
             }
-            Err(error) => Err(error.to_cni_error().of(name(attachment))),
+            Err(error) => Err(told(&error).of(name(attachment))),
         }
     }
 
@@ -113,24 +120,28 @@ impl Site<'_> {
     }
 
     /// Undoes attachments in reverse and takes out those that are undone. Goes on after an error.
-    pub(crate) fn detach_all(&self, attachments: &mut Vec<AttachmentRecord>) -> Vec<Undone> {
+    ///
+    /// Where time is bounded, the first one may take all of it: after each of `attempts` another one is the first.
+    pub(crate) fn detach_all(&self, attachments: &mut Vec<AttachmentRecord>, attempts: usize) -> Vec<Undone> {
         let mut failures = Vec::new();
-        let mut left = Vec::new();
-        while let Some(attachment) = attachments.pop() {
-            let errors = self.detach(&attachment);
-            if errors.is_empty() {
+        let mut is_undone = vec![false; attachments.len()];
+        for index in order(attachments.len(), attempts) {
+            let (Some(attachment), Some(is_undone)) = (attachments.get(index), is_undone.get_mut(index))
+            else {
                 continue;
-            }
+            };
+            let errors = self.detach(attachment);
+            point::reached("attach: one undone or not");
+            *is_undone = errors.is_empty();
             failures.extend(errors.into_iter().map(|error| Undone {
                 can_wait: attachment.result.is_none()
                     || error.plugin_is_gone()
-                    || self.ipam_is_gone(&attachment, &error),
-                error: error.to_cni_error().of(name(&attachment)),
+                    || self.ipam_is_gone(attachment, &error),
+                error: told(&error).of(name(attachment)),
             }));
-            left.push(attachment);
         }
-        left.reverse();
-        *attachments = left;
+        let mut is_undone = is_undone.into_iter();
+        attachments.retain(|_| !is_undone.next().unwrap_or_default());
         failures
     }
 
@@ -147,6 +158,11 @@ impl Site<'_> {
     }
 }
 
+/// From the last one to the first, beginning `attempts` places later, and around.
+fn order(count: usize, attempts: usize) -> impl Iterator<Item = usize> {
+    (0..count).rev().cycle().skip(attempts.checked_rem(count).unwrap_or_default()).take(count)
+}
+
 /// A plugin that did not undo its part.
 pub(crate) struct Undone {
     /// Why.
@@ -154,6 +170,15 @@ pub(crate) struct Undone {
     /// Whether the pod need not be held for it for ever: the executable is not there, or that of its IPAM plugin,
     /// so that it cannot succeed; or ADD never succeeded, and a plugin may fail at undoing what it has not done.
     pub(crate) can_wait: bool,
+}
+
+/// A delegate's error, and what to do about it where only Braid's settings can help.
+fn told(error: &ChainError) -> CniError {
+    let mut told = error.to_cni_error();
+    if error.timed_out() {
+        told.msg.push_str("; see what it waits for, or raise \"delegateTimeout\"");
+    }
+    told
 }
 
 /// What an attachment is called in errors.
@@ -174,4 +199,20 @@ pub(crate) fn search_path<'a>(dirs: impl IntoIterator<Item = &'a Path>) -> Vec<P
         }
     }
     path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_attachment_is_the_first_once() {
+        let order = |count, attempts| order(count, attempts).collect::<Vec<_>>();
+        assert_eq!(order(3, 0), [2, 1, 0]);
+        assert_eq!(order(3, 1), [1, 0, 2]);
+        assert_eq!(order(3, 2), [0, 2, 1]);
+        assert_eq!(order(3, 3), [2, 1, 0]);
+        assert_eq!(order(1, 7), [0]);
+        assert_eq!(order(0, 7), [0; 0]);
+    }
 }

@@ -33,6 +33,8 @@ pub(crate) struct Call {
 impl Call {
     /// Reads the settings; the first thing that every verb does.
     pub(crate) fn read(verb: &str, target: Option<&Target>, request: &Request) -> Result<Self, CniError> {
+        // Without it every namespace and every plugin that runs would look like one from before a reboot.
+        store::boot::known_boot_id().map_err(|error| store_error(&error))?;
         let is_del = verb == Verb::Del.as_str();
         let (settings, unreadable) = if is_del {
             readable(&request.config)

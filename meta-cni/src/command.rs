@@ -10,6 +10,7 @@ use store::settings::Settings;
 use crate::attach::search_path;
 use crate::call::{Call, delegates_of};
 use crate::log::Log;
+use crate::retired;
 use crate::unfinished::{InUse, Taken, take_up_one};
 
 /// The type under which configurations name this plugin.
@@ -132,12 +133,16 @@ fn collect(call: &Call, out: &mut dyn Write) -> io::Result<u8> {
         writeln!(out, "{}: {line}", name(key))?;
         *count += 1;
     }
+    let left_node = retired::leave(call);
     write!(out, "unfinished containers: {undone} undone, {left} left")?;
     if in_use > 0 {
         write!(out, ", {in_use} in use")?;
     }
     writeln!(out)?;
-    Ok(u8::from(left > 0))
+    if let Err(error) = &left_node {
+        writeln!(out, "failed: {error}")?;
+    }
+    Ok(u8::from(left > 0 || left_node.is_err()))
 }
 
 fn name(key: &RecordKey) -> String {

@@ -1,22 +1,23 @@
 //! DEL: undo what the record says, in reverse, whatever fails.
 //!
-//! The record alone says what there is to undo; a container without one may be the primary's ([`foreign`]). What could not be undone stays recorded and is tried again: by
-//! the runtime, and by later runs of any verb on this node.
+//! The record alone says what there is to undo; a container without one may be the primary's, or Multus's
+//! ([`foreign`]). What could not be undone stays recorded and is tried again: by the runtime, and by later runs of any
+//! verb on this node.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cni::CniError;
 use cni::env::Target;
 use cni::exec::Exec;
 use cni::netns::NetnsId;
 use cni::skel::Request;
+use cni::{CniError, point};
 use store::NodeDirectory;
 use store::record::{DelFailure, Phase, Record, RecordKey, now_ms};
 
 use crate::attach::{Site, Undone};
 use crate::call::{Call, store_error};
-use crate::{foreign, hold, settled};
+use crate::{foreign, hold, multus, settled, turn};
 
 /// Undoes a container's attachments.
 ///
@@ -25,8 +26,10 @@ use crate::{foreign, hold, settled};
 /// `missingPluginGrace`, belongs to plugins that are gone or was never attached, and stays recorded.
 pub(crate) fn del(call: &Call, target: &Target, request: &Request) -> Result<(), CniError> {
     let dir = &call.settings.directory;
+    let _turn = turn::to_detach(call);
     let _shared = hold::shared(call)?;
     let lock = hold::container(call, &target.container_id)?;
+    point::reached("del: locked");
     let key = RecordKey { container_id: target.container_id.clone(), if_name: target.if_name.clone() };
     match Record::read(dir, &key).map_err(|error| store_error(&error))? {
         Some(record) => {
@@ -35,6 +38,7 @@ pub(crate) fn del(call: &Call, target: &Target, request: &Request) -> Result<(),
         }
         None => foreign::undo(call, target, request)?,
     }
+    point::reached("del: done");
     lock.remove();
     Ok(())
 }
@@ -51,17 +55,29 @@ pub(crate) fn namespace_given(record: &Record, given: Option<&Path>) -> Option<P
     same.then(|| path.to_owned())
 }
 
-/// Undoes a record and settles it. The caller holds the container's lock.
+/// Undoes a record, the last attachment first, and settles it. The caller holds the container's lock.
 pub(crate) fn undo_record(
+    call: &Call,
+    record: Record,
+    netns: Option<PathBuf>,
+    exec: &dyn Exec,
+) -> Result<(), CniError> {
+    undo_record_again(call, record, netns, exec, 0)
+}
+
+/// As [`undo_record`], beginning with another attachment after each of `attempts`.
+pub(crate) fn undo_record_again(
     call: &Call,
     mut record: Record,
     netns: Option<PathBuf>,
     exec: &dyn Exec,
+    attempts: usize,
 ) -> Result<(), CniError> {
     let container_id = record.container_id.clone();
     let path = call.path_with(&record.path);
     let site = Site { exec, container_id: &container_id, netns, path };
-    let failures = site.detach_all(&mut record.attachments);
+    let mut failures = site.detach_all(&mut record.attachments, attempts);
+    failures.extend(multus::settle(call, &container_id, &record.if_name, failures.is_empty()));
     settle(&call.settings.directory, &mut record, &failures)?;
     for failure in &failures {
         call.log.warn("could not undo", &[("error", &failure.error.msg), ("container", &container_id)]);
@@ -77,19 +93,28 @@ pub(crate) fn undo_record(
 pub(crate) fn settle(dir: &NodeDirectory, record: &mut Record, failures: &[Undone]) -> Result<(), CniError> {
     if failures.is_empty() {
         Record::remove(dir, &record.key()).map_err(|error| store_error(&error))?;
+        point::reached("del: record removed");
         settled::note(dir, &record.key());
+        point::reached("del: settled");
         return Ok(());
     }
     let now = now_ms();
     let earlier = record.failure.take();
     record.phase = Phase::Deleting;
     record.failure = Some(DelFailure {
-        since_ms: earlier.as_ref().map_or(now, |failure| failure.since_ms),
+        since_ms: since(earlier.as_ref(), now),
         last_ms: now,
         attempts: earlier.map_or(0, |failure| failure.attempts).saturating_add(1),
         message: text(failures),
     });
-    record.write(dir).map_err(|error| store_error(&error))
+    record.write(dir).map_err(|error| store_error(&error))?;
+    point::reached("del: failure recorded");
+    Ok(())
+}
+
+/// Since when it fails. A clock that was ahead and has been set back must not begin the grace years from now.
+fn since(earlier: Option<&DelFailure>, now_ms: u64) -> u64 {
+    earlier.map_or(now_ms, |failure| failure.since_ms.min(now_ms))
 }
 
 /// For the record, which is kept: without details, which may hold what a plugin printed.
@@ -115,6 +140,17 @@ mod tests {
     use cni::Code;
 
     use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_back_begins_the_grace_anew_and_does_not_prolong_it() {
+        let failed_since = |since_ms| {
+            let message = String::new();
+            since(Some(&DelFailure { since_ms, last_ms: since_ms, attempts: 1, message }), 1000)
+        };
+        assert_eq!(since(None, 1000), 1000);
+        assert_eq!(failed_since(400), 400);
+        assert_eq!(failed_since(18_000_000), 1000);
+    }
 
     fn undone(can_wait: bool) -> Undone {
         Undone { error: CniError::new(Code(if can_wait { 999 } else { 111 }), "no"), can_wait }

@@ -9,9 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, UNIX_EPOCH};
 
 use cni::chain::{self, ValidAttachment};
+use cni::env::Target;
 use cni::exec::ProcessExec;
 use cni::skel::Request;
-use cni::{CniError, Code, ContainerId, NetworkList, NetworkName};
+use cni::{CniArgs, CniError, Code, ContainerId, IfName, NetworkList, NetworkName, point};
 use store::NodeDirectory;
 use store::lookup;
 use store::network::RenderedNetwork;
@@ -19,7 +20,7 @@ use store::node::NodeFacts;
 use store::record::{Record, RecordKey};
 
 use crate::call::{Call, store_error};
-use crate::{del, hold};
+use crate::{del, foreign, hold, multus};
 
 /// No delegate may hold up a GC, and with it the node, for long.
 const DELEGATE_BOUND: Duration = Duration::from_secs(10);
@@ -30,6 +31,11 @@ pub(crate) fn gc(call: &Call, request: &Request) -> Result<(), CniError> {
     let exec = ProcessExec { timeout: DELEGATE_BOUND.min(call.exec.timeout), ..call.exec.clone() };
     let mut errors = Vec::new();
     let stale = undo_all_stale(call, &exec, &valid, &mut errors)?;
+    point::reached("gc: stale records undone");
+    // Once we are retired Multus may be in service again, and these are its own to collect.
+    if !call.settings.retired {
+        errors.extend(undo_all_left_by_multus(call, &exec, &valid)?);
+    }
     match tell_all(call, &exec, &valid, &stale) {
         Ok(failed) => errors.extend(failed),
         Err(error) => errors.push(error),
@@ -76,8 +82,41 @@ fn undo_stale(call: &Call, exec: &ProcessExec, key: &RecordKey) -> Result<bool, 
     call.log.info("undoing a container that the runtime no longer has", &[("container", &key.container_id)]);
     let netns = record.netns_for_undo();
     del::undo_record(call, record, netns, exec)?;
+    point::reached("gc: one stale record undone");
     lock.remove();
     Ok(true)
+}
+
+/// Undoes containers that Multus attached and that are not valid.
+fn undo_all_left_by_multus(
+    call: &Call,
+    exec: &ProcessExec,
+    valid: &[ValidAttachment],
+) -> Result<Vec<CniError>, CniError> {
+    let left = multus::containers(call);
+    if left.is_empty() {
+        return Ok(Vec::new());
+    }
+    let _shared = hold::shared(call)?;
+    let stale = left.into_iter().filter(|id| valid.iter().all(|attachment| attachment.container_id != *id));
+    Ok(stale.filter_map(|id| undo_left_by_multus(call, exec, id).err()).collect())
+}
+
+/// Undoes one container that Multus attached, unless somebody is at it or it has a record by now.
+fn undo_left_by_multus(call: &Call, exec: &ProcessExec, id: ContainerId) -> Result<(), CniError> {
+    let lock = hold::container_if_free(call, &id).map_err(|error| store_error(&error))?;
+    let (Some(lock), Ok(if_name)) = (lock, IfName::parse("eth0")) else { return Ok(()) };
+    let key = RecordKey { container_id: id.clone(), if_name: if_name.clone() };
+    if Record::read(&call.settings.directory, &key).map_err(|error| store_error(&error))?.is_some() {
+        return Ok(());
+    }
+    // Its namespace is gone, or nobody says where it is.
+    let target = Target { container_id: id, netns: None, if_name, args: CniArgs::default() };
+    if let Some(attachments) = multus::attachments(call, &target) {
+        foreign::undo_left_by_multus(call, &target, attachments, exec)?;
+        lock.remove();
+    }
+    Ok(())
 }
 
 /// When a record was last written: at the end of ADD. An ADD that the runtime's list does not know of yet may have
@@ -98,6 +137,7 @@ fn tell_all(
 ) -> Result<Vec<CniError>, CniError> {
     let dir = &call.settings.directory;
     let _alone = hold::alone(call)?;
+    point::reached("gc: alone");
     let mut known = Vec::new();
     for key in Record::list(dir).map_err(|error| store_error(&error))? {
         if !stale.contains(&key) {
@@ -129,7 +169,7 @@ fn valid_attachments(request: &Request) -> Result<Vec<ValidAttachment>, CniError
 ///
 /// A valid container without a record was attached by somebody else (before Braid was installed, or by
 /// Multus): which interfaces it has on secondary networks is not known, so only the primary, whose pairs come
-/// from the runtime, is collected then.
+/// from the runtime, is collected then. Once we are retired, what comes after us takes the primary's place.
 fn pass_on(call: &Call, exec: &ProcessExec, valid: &[ValidAttachment], known: &[Record]) -> Vec<CniError> {
     let recorded: BTreeSet<&ContainerId> = known.iter().map(|record| &record.container_id).collect();
     let all_known = valid.iter().all(|attachment| recorded.contains(&attachment.container_id));
@@ -141,12 +181,20 @@ fn pass_on(call: &Call, exec: &ProcessExec, valid: &[ValidAttachment], known: &[
         }
     };
     let mut errors = Vec::new();
-    match lookup::primary(&call.settings) {
-        Ok(primary) => primary.into_iter().for_each(|found| insert(found.list)),
+    let retired = call.settings.retired;
+    let first = if retired {
+        lookup::next(&call.settings).map(|next| vec![next])
+    } else {
+        lookup::primary(&call.settings)
+    };
+    match first {
+        Ok(first) => first.into_iter().for_each(|found| insert(found.list)),
         Err(error) => errors.push(error.to_cni_error()),
     }
     if all_known {
-        others(call).into_iter().for_each(&mut insert);
+        if !retired {
+            others(call).into_iter().for_each(&mut insert);
+        }
         let recorded = known.iter().flat_map(|record| &record.attachments);
         recorded.for_each(|attachment| insert(attachment.list.clone()));
     } else {
@@ -156,6 +204,7 @@ fn pass_on(call: &Call, exec: &ProcessExec, valid: &[ValidAttachment], known: &[
         let of_network = valid_on(&name, valid, known);
         for list in alike {
             let failed = chain::gc(exec, &list, &call.path, &of_network);
+            point::reached("gc: one network told");
             errors.extend(failed.iter().map(|error| error.to_cni_error().of(format_args!("network {name}"))));
         }
     }

@@ -15,15 +15,19 @@ mod gc;
 mod hold;
 mod log;
 mod merge;
+mod multus;
 mod namespace;
 mod networks;
 mod plan;
 mod plugin;
 mod pod;
+mod retired;
 mod routes;
 mod settled;
 mod status;
+mod turn;
 mod unfinished;
+mod uplink;
 
 use std::process::ExitCode;
 
@@ -43,6 +47,9 @@ fn main() -> ExitCode {
         stderr: &mut stderr,
     };
     let status = cni::skel::run(&plugin, &mut surroundings);
+    cni::point::reached("answer: out");
     plugin.take_up_unfinished_work();
+    cni::point::reached("unfinished: over");
+    plugin.leave_if_retired();
     ExitCode::from(status)
 }

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
@@ -40,15 +41,23 @@ fn enter(netns: &Path) -> io::Result<()> {
 
 /// The index of an interface in this thread's namespace.
 pub(crate) fn index(name: &str) -> io::Result<u32> {
-    let socket = std::os::unix::net::UnixDatagram::unbound()?;
-    Ok(rustix::net::netdevice::name_to_index(&socket, name)?)
+    index_through(&UnixDatagram::unbound()?, name)
+}
+
+/// The index of an interface in the namespace in which a socket was made.
+fn index_through(socket: &UnixDatagram, name: &str) -> io::Result<u32> {
+    Ok(rustix::net::netdevice::name_to_index(socket, name)?)
 }
 
 /// Those of `names` that some interface of the namespace has.
 pub(crate) fn taken(netns: &Path, names: &[&str]) -> Result<Vec<String>, NamespaceError> {
-    let is_there = |name: &&&str| {
-        // Any other failure is the plugins' to meet: they see more than a name.
-        !matches!(index(name), Err(error) if error.raw_os_error() == Some(Errno::NODEV.raw_os_error()))
-    };
-    within(netns, || names.iter().filter(is_there).map(|name| (*name).to_owned()).collect())
+    within(netns, || {
+        let socket = UnixDatagram::unbound();
+        let is_there = |name: &&&str| {
+            // Any other failure is the plugins' to meet: they see more than a name.
+            let index = socket.as_ref().map(|socket| index_through(socket, name));
+            !matches!(index, Ok(Err(error)) if error.raw_os_error() == Some(Errno::NODEV.raw_os_error()))
+        };
+        names.iter().filter(is_there).map(|name| (*name).to_owned()).collect()
+    })
 }

@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use cni::npwg::{RESOURCE_NAME, Selection};
-use store::lookup::{self, Found, LookupError};
-use store::network::RenderedNetwork;
+use store::lookup::{self, Device, Found, LookupError};
 use store::settings::{NetworkReference, Settings};
 use store::watch;
 
@@ -39,7 +38,7 @@ pub(crate) fn selected(settings: &Settings, selection: Selection) -> Result<Want
     let dir = &settings.directory;
     let paths = [dir.network(network), dir.node(), settings.conf_dir.join("any")];
     let found = await_it(&paths, settings.network_wait, || lookup::rendered(settings, network))?;
-    refuse_device(settings, &found)?;
+    refuse_device(&found)?;
     Ok(Wanted { selection: Some(selection), ..wanted(found) })
 }
 
@@ -52,7 +51,7 @@ pub(crate) fn configured(
     let paths = lookup::places(settings, reference);
     let look = || lookup::configured(settings, setting, reference);
     let found = await_it(&paths, settings.readiness_wait, look)?;
-    refuse_device(settings, &found)?;
+    refuse_device(&found)?;
     Ok(wanted(found))
 }
 
@@ -60,24 +59,21 @@ pub(crate) fn configured(
 pub(crate) fn primary(settings: &Settings) -> Result<Vec<Wanted>, LookupError> {
     let paths = lookup::places_of_primary(settings);
     let found = await_it(&paths, settings.readiness_wait, || lookup::primary(settings))?;
-    found.iter().try_for_each(|found| refuse_device(settings, found))?;
+    found.iter().try_for_each(refuse_device)?;
     Ok(found.into_iter().map(wanted).collect())
 }
 
 /// A network whose device the pod would not get must not be attached as if it had it: its plugin would take some
 /// other device, or none.
-fn refuse_device(settings: &Settings, found: &Found) -> Result<(), LookupError> {
-    let Some(network) = &found.network else { return Ok(()) };
-    let rendered = RenderedNetwork::read(&settings.directory, network)
-        .map_err(|source| LookupError::Store { network: network.clone(), source })?;
-    let Some((resource, origin)) = rendered.and_then(|r| Some((r.resource_name?, r.origin))) else {
+fn refuse_device(found: &Found) -> Result<(), LookupError> {
+    let (Some(network), Some(Device { resource, origin })) = (&found.network, &found.device) else {
         return Ok(());
     };
     let reason = format!(
         "its annotation {RESOURCE_NAME} names {resource:?}, and this version of Braid cannot tell plugins which device \
          of it the pod has; if the network works without, take the annotation away"
     );
-    Err(LookupError::Refused { network: network.clone(), reason, origin })
+    Err(LookupError::Refused { network: network.clone(), reason, origin: origin.clone() })
 }
 
 /// Waits for the file that says that the primary is ready.

@@ -6,10 +6,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use cni::env::Target;
 use cni::skel::{Plugin, Request, panic_text};
 use cni::{AddResult, CniError};
-use store::StoreError;
 
-use crate::call::Call;
-use crate::{add, check, del, gc, status, unfinished};
+use crate::call::{Call, store_error};
+use crate::{add, check, del, gc, retired, status, unfinished};
 
 /// `meta-cni` as a CNI plugin. It keeps the call that it served, so that unfinished work can be taken up after
 /// the answer is out.
@@ -26,21 +25,28 @@ impl MetaCni {
 
     /// Takes up unfinished work of earlier runs, if a call was served at all.
     pub(crate) fn take_up_unfinished_work(&self) {
-        self.after_the_answer(unfinished::take_up);
+        self.after_the_answer("look for unfinished work", |call| {
+            unfinished::take_up(call).map_err(|error| store_error(&error))
+        });
+    }
+
+    /// Takes the configuration away if Braid is leaving this node and nothing is left to undo.
+    pub(crate) fn leave_if_retired(&self) {
+        self.after_the_answer("remove the retired configuration", retired::leave);
     }
 
     /// Does what nobody waits for. The answer is out: not even a panic may change the exit status.
-    fn after_the_answer(&self, work: impl FnOnce(&Call) -> Result<(), StoreError>) {
+    fn after_the_answer(&self, what: &str, work: impl FnOnce(&Call) -> Result<(), CniError>) {
         let Some(call) = self.served.get() else { return };
         match catch_unwind(AssertUnwindSafe(|| work(call))) {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                let error = cni::error::chain_text(&error);
-                call.log.warn("could not look for unfinished work", &[("error", &error)]);
+                call.log.warn(&format!("could not {what}"), &[("error", &error.msg)]);
             }
             Err(panic) => {
                 let said = panic_text(panic.as_ref());
-                call.log.error("a defect: taking up unfinished work panicked", &[("said", &said)]);
+                call.log
+                    .error("a defect: work after the answer panicked", &[("work", &what), ("said", &said)]);
             }
         }
     }
@@ -66,7 +72,12 @@ impl Plugin for MetaCni {
 
     fn add(&self, target: &Target, request: &Request) -> Result<AddResult, CniError> {
         let call = self.call("ADD", Some(target), request)?;
-        logged(call, add::add(call, target, request.version))
+        let added = if call.settings.retired {
+            retired::add(call, target)
+        } else {
+            add::add(call, target, request.version)
+        };
+        logged(call, added)
     }
 
     fn del(&self, target: &Target, request: &Request) -> Result<(), CniError> {
@@ -76,7 +87,7 @@ impl Plugin for MetaCni {
 
     fn check(&self, target: &Target, request: &Request) -> Result<(), CniError> {
         let call = self.call("CHECK", Some(target), request)?;
-        logged(call, check::check(call, target))
+        logged(call, check::check(call, target, request))
     }
 
     fn gc(&self, request: &Request) -> Result<(), CniError> {
@@ -109,7 +120,7 @@ mod tests {
         };
         let plugin = MetaCni::default();
         plugin.call("STATUS", None, &request).unwrap();
-        plugin.after_the_answer(|_| panic!("as the test wants"));
+        plugin.after_the_answer("do it", |_| panic!("as the test wants"));
         let text = std::fs::read_to_string(log).unwrap();
         assert!(text.contains("panicked") && text.contains("as the test wants"), "{text}");
     }

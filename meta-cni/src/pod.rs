@@ -192,6 +192,9 @@ fn networks(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -200,6 +203,73 @@ mod tests {
             let error = PodError::from(std::io::Error::from(errno)).to_cni_error();
             assert_eq!(error.code.0, code, "{error}");
             assert_eq!(error.msg.contains("fs.inotify.max_user_instances"), code == 11, "{error}");
+        }
+    }
+
+    /// A network as a tenant may write it who wants another namespace's.
+    fn any_network() -> impl Strategy<Value = String> {
+        prop_oneof![
+            Just("other/net".to_owned()),
+            Just("app/net".to_owned()),
+            Just("net".to_owned()),
+            Just("default/net".to_owned()),
+            "(app|default|other|\\.\\.|\\.|%2e|)/{1,2}(\\.\\./|other/|)(net|other|\\.\\.)(@eth[0-9]|@net1|)",
+            "[a-z/@.,%; \\x00-]{0,16}",
+        ]
+    }
+
+    /// One element in JSON: keys of the standard in several spellings, each perhaps twice.
+    fn any_element() -> impl Strategy<Value = String> {
+        let key = prop_oneof![
+            Just("name"),
+            Just("Name"),
+            Just("namespace"),
+            Just("Namespace"),
+            Just("NAMESPACE"),
+            Just("nameſpace"),
+            Just("interface"),
+            Just("cni-args"),
+            Just("default-route"),
+        ];
+        let value = prop_oneof![
+            any_network().prop_map(|text| json!(text)),
+            Just(json!("other")),
+            Just(json!("app")),
+            Just(json!(null)),
+            Just(json!({"type": "evil", "namespace": "other"})),
+            Just(json!(["other"])),
+        ];
+        proptest::collection::vec((key, value), 0..5).prop_map(|pairs| {
+            let pairs: Vec<_> = pairs.iter().map(|(key, value)| format!("{}:{value}", json!(key))).collect();
+            format!("{{{}}}", pairs.join(","))
+        })
+    }
+
+    fn any_annotation() -> impl Strategy<Value = String> {
+        prop_oneof![
+            proptest::collection::vec(any_network(), 1..4).prop_map(|items| items.join(",")),
+            proptest::collection::vec(any_element(), 1..4).prop_map(|items| format!("[{}]", items.join(","))),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn no_annotation_leads_past_isolation(
+            annotation in any_annotation(),
+            key in prop_oneof![Just(npwg::NETWORKS), Just(npwg::DEFAULT_NETWORK)],
+        ) {
+            let settings = json!({"namespaceIsolation": true, "multusNamespace": "other", "logLevel": "off"});
+            let settings = Settings::parse(settings.as_object().unwrap()).unwrap();
+            let args = CniArgs::parse("K8S_POD_NAMESPACE=app;K8S_POD_NAME=web").unwrap();
+            let runtime = json!({ANNOTATIONS: {key: annotation}}).as_object().unwrap().clone();
+            let log = Log::new(settings.log.clone());
+            // What is refused is no way past it either.
+            if let Ok(wishes) = wishes(&settings, &args, &runtime, &log) {
+                for selection in wishes.default_network.iter().chain(&wishes.networks) {
+                    let namespace = selection.network.namespace.as_str();
+                    prop_assert!(["app", "default"].contains(&namespace), "{annotation}: {}", selection.network);
+                }
+            }
         }
     }
 }

@@ -32,6 +32,14 @@ pub(crate) fn note(dir: &NodeDirectory, key: &RecordKey) {
     }
 }
 
+/// Forgets the note: the container is there again, and somebody else's.
+pub(crate) fn forget(dir: &NodeDirectory, key: &RecordKey) {
+    if is_noted(dir, key) {
+        // Without its file there is no note; that it cannot be removed happens to no directory that took it.
+        let _ = std::fs::remove_file(slot(dir, key));
+    }
+}
+
 /// Whether nothing is known to be left of a container.
 pub(crate) fn is_noted(dir: &NodeDirectory, key: &RecordKey) -> bool {
     let path = slot(dir, key);
@@ -59,6 +67,9 @@ mod tests {
         assert!(!is_noted(&dir, &key(1)));
         note(&dir, &key(1));
         assert!(is_noted(&dir, &key(1)));
+        forget(&dir, &key(1));
+        assert!(!is_noted(&dir, &key(1)));
+        note(&dir, &key(1));
         assert!(!is_noted(&dir, &RecordKey::of_file("c1@net1").unwrap()));
         let long_ago = std::time::SystemTime::now() - VALID;
         std::fs::File::options()

@@ -7,12 +7,15 @@ use cni::{CniError, Code};
 use store::node::NodeFacts;
 
 use crate::call::{Call, store_error};
-use crate::networks;
+use crate::{networks, retired};
 
 /// Fails with code 50 while the primary is not usable or the node directory has not been complete in this
 /// boot. The primary's own STATUS keeps its code.
 pub(crate) fn status(call: &Call) -> Result<(), CniError> {
     let settings = &call.settings;
+    if settings.retired {
+        return retired::status(call);
+    }
     let unavailable = |error: CniError| CniError { code: Code::NOT_AVAILABLE, ..error };
     networks::readiness(settings, Duration::ZERO).map_err(|error| unavailable(error.to_cni_error()))?;
     let facts = NodeFacts::read(&settings.directory).map_err(|error| unavailable(store_error(&error)))?;

@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use cni::CniError;
 use cni::exec::ProcessExec;
+use cni::{CniError, point};
 use store::StoreError;
 use store::lock::Lock;
 use store::record::{self, DelFailure, Phase, Record, RecordKey, now_ms};
@@ -59,6 +59,7 @@ pub(crate) fn take_up(call: &Call) -> Result<(), StoreError> {
         return Ok(());
     }
     let Some(_only) = Lock::of_unfinished_work_if_free(dir)? else { return Ok(()) };
+    point::reached("unfinished: looked");
     let begun = Instant::now();
     let exec = ProcessExec { until: Some(begun + HARD_BOUND), ..call.exec.clone() };
     for key in keys {
@@ -115,8 +116,11 @@ pub(crate) fn take_up_one(
     }
     call.log.info("taking up unfinished work", &[("container", &key.container_id)]);
     let netns = record.netns_for_undo();
-    Ok(match del::undo_record(call, record, netns, exec) {
+    let attempts = record.failure.as_ref().map_or(0, |failure| failure.attempts);
+    let attempts = usize::try_from(attempts).unwrap_or_default();
+    Ok(match del::undo_record_again(call, record, netns, exec, attempts) {
         Ok(()) => {
+            point::reached("unfinished: one undone");
             lock.remove();
             Taken::Done
         }

@@ -38,6 +38,11 @@ pub enum Command {
     /// Judge the cluster's networks and sum up the nodes' reports (one leader among replicas), and answer the
     /// API server's admission requests (every replica).
     Controller(ControllerArgs),
+    /// Delete the DaemonSet of the node role and wait until its pods are gone.
+    ///
+    /// The chart runs it before it is uninstalled: while it waits, the node roles still have the rights with which
+    /// they find out that Braid is taken away for good, and they take its configuration off their nodes.
+    Uninstall(UninstallArgs),
     /// Check files without changing anything.
     ///
     /// YAML (.yaml, .yml) and JSON (.json): NetworkAttachmentDefinitions, and the network annotations of pods
@@ -87,6 +92,9 @@ pub struct NodeArgs {
     /// A file with a JSON object of settings for the plugin's configuration (docs/configuration.md).
     #[arg(long, env = "BRAID_SETTINGS", value_name = "FILE")]
     pub settings: Option<PathBuf>,
+    /// A file with the JSON object of rules for what networks may use (docs/security.md). Without it: everything.
+    #[arg(long, env = "BRAID_PERMISSIONS", value_name = "FILE")]
+    pub permissions: Option<PathBuf>,
     /// What is put on the host.
     #[arg(long, env = "BRAID_INSTALL", value_name = "WHAT", default_value = "all")]
     pub install: Install,
@@ -173,14 +181,55 @@ pub struct ControllerArgs {
     /// A file with the JSON object of settings that the nodes' plugin has: isolation is judged by it.
     #[arg(long, env = "BRAID_SETTINGS", value_name = "FILE")]
     pub settings: Option<PathBuf>,
+    /// A file with the JSON object of rules for what networks may use, as the nodes have it. Without it: everything.
+    #[arg(long, env = "BRAID_PERMISSIONS", value_name = "FILE")]
+    pub permissions: Option<PathBuf>,
+    /// The key of the taint that is taken off a Node once its report says that it is ready; empty: of none.
+    /// Needs the right to patch nodes.
+    #[arg(
+        long,
+        env = "BRAID_STARTUP_TAINT",
+        value_name = "KEY",
+        default_value = "",
+        hide_default_value = true,
+        value_parser = taint_key
+    )]
+    pub startup_taint: String,
     /// What the log tells, as JSON lines on stderr: off, error, warn, info, debug or trace.
     #[arg(long, env = "BRAID_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
     pub log_level: LevelFilter,
 }
 
+/// Of `braid uninstall`.
+#[derive(Debug, Args)]
+pub struct UninstallArgs {
+    /// How to reach the API server. Without it: the pod's service account, then KUBECONFIG and ~/.kube/config.
+    #[arg(long, env = "BRAID_KUBECONFIG", value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// The DaemonSet.
+    #[arg(long, env = "BRAID_DAEMONSET", value_name = "NAMESPACE/NAME")]
+    pub daemonset: String,
+    /// How long its pods may take, in seconds.
+    #[arg(long, env = "BRAID_TIMEOUT", value_name = "SECONDS", default_value_t = 120)]
+    pub timeout: u64,
+}
+
+/// A taint as kubectl writes it (`key=value:effect`) would be no taint's key, and be waited for in vain.
+fn taint_key(text: &str) -> Result<String, String> {
+    if text.contains(|c: char| !c.is_ascii_alphanumeric() && !"-_./".contains(c)) {
+        return Err(
+            "a taint's key has letters, digits, '-', '_', '.' and '/': without value and effect".to_owned()
+        );
+    }
+    Ok(text.to_owned())
+}
+
 /// Of `braid check`.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
+    /// A file with the JSON object of rules for what networks may use, as the nodes have it. Without it: everything.
+    #[arg(long, value_name = "FILE")]
+    pub permissions: Option<PathBuf>,
     /// Files to check.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
@@ -233,6 +282,7 @@ mod tests {
             &["braid"][..],
             &["braid", "node", "--manifests", "m", "--log-level", "loud"],
             &["braid", "node", "--once"],
+            &["braid", "controller", "--startup-taint", "braid.dev/not-ready:NoSchedule"],
             &["braid", "check"],
             &["braid", "other"],
         ] {

@@ -20,12 +20,18 @@ use crate::controller::judgement::{self, Judgement, hints};
 use crate::manifests::documents::{self, Form, Object};
 use crate::manifests::{Added, Manifests};
 use crate::node::render;
+use crate::permissions::Permissions;
 use crate::verdict::count;
 use crate::{Verdict, Wrong};
 
 /// Checks files; findings and a summary go to `out`, files that cannot be checked to `err`.
-pub fn check(files: &[PathBuf], out: &mut dyn Write, err: &mut dyn Write) -> io::Result<Verdict> {
-    let mut report = Report::new(out);
+pub fn check(
+    files: &[PathBuf],
+    permissions: Permissions,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> io::Result<Verdict> {
+    let mut report = Report::new(out, permissions);
     let mut unable = false;
     for file in files {
         if let Err(problem) = check_file(file, &mut report)? {
@@ -67,8 +73,9 @@ struct Report<'a> {
 }
 
 impl<'a> Report<'a> {
-    fn new(out: &'a mut dyn Write) -> Self {
-        Self { out, manifests: Manifests::default(), pods: 0, configurations: 0, errors: 0, warnings: 0 }
+    fn new(out: &'a mut dyn Write, permissions: Permissions) -> Self {
+        let manifests = Manifests::new(permissions);
+        Self { out, manifests, pods: 0, configurations: 0, errors: 0, warnings: 0 }
     }
 
     fn error(&mut self, origin: &str, place: &str, text: &str) -> io::Result<()> {

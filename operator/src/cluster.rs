@@ -1,19 +1,31 @@
-//! The API server: how it is found, and what its errors mean.
+//! The API server: how it is found, how it is asked, and what its errors mean.
 //!
-//! In a pod the address comes from the environment (`KUBERNETES_SERVICE_HOST`) and the credential from the
-//! mounted service account, which is read again before it expires; elsewhere from a kubeconfig.
+//! In a pod the address comes from the environment (`KUBERNETES_SERVICE_HOST`), token and CA from the mounted service
+//! account. kube reads both files again each minute, so a new one is used without a restart. Elsewhere they come from
+//! a kubeconfig, which is read once.
+//!
+//! | to | see |
+//! |---|---|
+//! | ask within bounds, and as the API server wishes | `line` |
+//! | tell people why a request failed | [`cause_text`] |
+
+mod cause;
+mod gate;
+mod history;
+pub mod line;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use kube::Config;
 use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
-use kube::{Client, Config};
+
+pub use cause::cause_text;
+pub use line::{Connection, Patience, within};
 
 /// Who Braid is to server-side apply.
 pub const FIELD_MANAGER: &str = "braid";
 
-/// An answer of the API server is waited for so long. Watches are longer: they say their own time.
-const READ_TIMEOUT: Duration = Duration::from_secs(295);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why there is no client.
@@ -44,8 +56,8 @@ pub enum ClusterError {
     Client(#[source] Box<kube::Error>),
 }
 
-/// A client of the API server; nothing is asked of it yet.
-pub async fn client(kubeconfig: Option<&Path>) -> Result<Client, ClusterError> {
+/// A way to the API server; nothing is asked of it yet.
+pub async fn connect(kubeconfig: Option<&Path>) -> Result<Connection, ClusterError> {
     let mut config = match kubeconfig {
         Some(path) => from_file(path)
             .await
@@ -59,13 +71,23 @@ pub async fn client(kubeconfig: Option<&Path>) -> Result<Client, ClusterError> {
             .map_err(|error| ClusterError::Nowhere(Box::new(error)))?,
     };
     config.connect_timeout = Some(CONNECT_TIMEOUT);
-    config.read_timeout = Some(READ_TIMEOUT);
-    Client::try_from(config).map_err(|error| ClusterError::Client(Box::new(error)))
+    line::connect(config, Patience::default()).map_err(|error| ClusterError::Client(Box::new(error)))
 }
 
 async fn from_file(path: &Path) -> Result<Config, KubeconfigError> {
     let kubeconfig = Kubeconfig::read_from(path)?;
     Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await
+}
+
+/// The parts of `namespace/name`, where it is that.
+pub fn namespace_and_name(text: &str) -> Option<(&str, &str)> {
+    let is_name = |text: &str| !text.is_empty() && !text.contains('/');
+    text.split_once('/').filter(|(namespace, name)| is_name(namespace) && is_name(name))
+}
+
+/// Whether the API server itself says that there is no such object: something between us and it may answer 404 too.
+pub fn is_not_there(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 404 && status.reason == "NotFound")
 }
 
 /// What an answer of the API server means for what was attempted.
@@ -77,7 +99,9 @@ pub enum Meaning {
     Conflict,
     /// It will never be taken as it is: 400, 413, 422.
     Refused,
-    /// We may not: 401, 403.
+    /// It does not know us: 401.
+    Stranger,
+    /// We may not: 403.
     Forbidden,
     /// It may go better later: everything else.
     Later,
@@ -90,7 +114,8 @@ pub fn meaning(error: &kube::Error) -> Meaning {
             404 | 410 => Meaning::Gone,
             409 => Meaning::Conflict,
             400 | 413 | 422 => Meaning::Refused,
-            401 | 403 => Meaning::Forbidden,
+            401 => Meaning::Stranger,
+            403 => Meaning::Forbidden,
             _ => Meaning::Later,
         },
         _ => Meaning::Later,

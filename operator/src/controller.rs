@@ -6,6 +6,7 @@
 //! | know what is wrong with a network | [`judgement`] |
 //! | write the status of networks | [`conditions`] |
 //! | keep the nodes' reports in order | [`reports`] |
+//! | let pods onto a node once it is ready | [`startup_taint`] |
 //! | answer admission requests | [`webhook`], [`certificate`] |
 //! | know what the leader knows | [`known`] |
 //! | tell whether it can work, and what it knows | [`readiness`], [`shown`] |
@@ -20,6 +21,7 @@ pub mod readiness;
 pub mod reports;
 pub mod role;
 pub mod shown;
+pub mod startup_taint;
 pub mod webhook;
 
 #[cfg(test)]

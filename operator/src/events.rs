@@ -21,13 +21,12 @@ use kube::api::PostParams;
 use kube::{Client, Resource};
 use serde::de::IgnoredAny;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
 use crate::args::PodEvents;
-use crate::cluster::{FIELD_MANAGER, Meaning, meaning};
+use crate::cluster::{FIELD_MANAGER, Meaning, cause_text, meaning, within};
 use crate::metrics::{ByOutcome, Metrics, Outcome};
-use crate::watching::cause_text;
 use pace::Pace;
 
 /// So many events wait at most.
@@ -156,15 +155,14 @@ pub async fn run(
 async fn write(client: &Client, object: &Object, metrics: &Metrics) -> Result<(), String> {
     let mut failures = 0;
     loop {
-        let (later, error) = match timeout(LONGEST, create(client, object)).await {
-            Ok(Ok(())) => return Ok(()),
+        let (later, error) = match within(LONGEST, create(client, object)).await {
+            Ok(()) => return Ok(()),
             // The name is ours alone: an earlier try has made it, and its answer was lost.
-            Ok(Err(error)) if failures > 0 && meaning(&error) == Meaning::Conflict => return Ok(()),
-            Ok(Err(error)) => {
+            Err(error) if failures > 0 && meaning(&error) == Meaning::Conflict => return Ok(()),
+            Err(error) => {
                 metrics.api_error(&error);
                 (meaning(&error) == Meaning::Later, cause_text(&error))
             }
-            Err(_) => (true, format!("the API server has not answered for {LONGEST:?}")),
         };
         failures += 1;
         if !later || failures == TRIES {

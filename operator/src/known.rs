@@ -57,6 +57,8 @@ pub struct State {
     pub primary: Primary,
     /// The plugin's executable and configuration on the host.
     pub installed: Installed,
+    /// The boot of the kernel that all this is about; empty if nobody knows.
+    pub boot_id: String,
     /// Whether the process has been told to stop.
     pub stopping: bool,
 }
@@ -192,6 +194,8 @@ pub enum Primary {
         file: String,
         /// Its plugins, in their order.
         plugins: Vec<String>,
+        /// Files beside it that are Multus's own, and so no primary.
+        of_multus: Vec<String>,
     },
 }
 

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use operator::args::{Cli, Command, NodeArgs};
-use operator::{Verdict, check, controller, logs, node};
+use operator::permissions::Permissions;
+use operator::{Verdict, check, controller, logs, node, uninstall};
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
@@ -23,18 +24,25 @@ fn run(cli: Cli) -> anyhow::Result<Verdict> {
     match cli.command {
         Command::Node(args) => node(&args),
         Command::Controller(args) => Ok(controller::role::run(&args)?),
+        Command::Uninstall(args) => {
+            uninstall::run(&args, &mut io::stderr().lock())?;
+            Ok(Verdict::Fine)
+        }
         Command::Check(args) => {
-            check::check(&args.files, &mut io::stdout().lock(), &mut io::stderr().lock()).context("print")
+            let permissions = Permissions::read(args.permissions.as_deref())?;
+            let (out, err) = (&mut io::stdout().lock(), &mut io::stderr().lock());
+            check::check(&args.files, permissions, out, err).context("print")
         }
     }
 }
 
 fn node(args: &NodeArgs) -> anyhow::Result<Verdict> {
     let Some(manifests) = &args.manifests else { return Ok(node::role::run(args)?) };
+    let permissions = Permissions::read(args.permissions.as_deref())?;
     if args.once {
         let (out, err) = (&mut io::stdout().lock(), &mut io::stderr().lock());
-        return node::once(manifests, &args.directory(), out, err).context("print");
+        return node::once(manifests, &args.directory(), &permissions, out, err).context("print");
     }
     logs::start(args.log_level);
-    Ok(node::follow::follow(manifests, &args.directory())?)
+    Ok(node::follow::follow(manifests, &args.directory(), &permissions)?)
 }

@@ -27,6 +27,7 @@ use store::network::{Outcome, RenderedNetwork};
 use crate::Wrong;
 use crate::node::render;
 use crate::node::sync::Extent;
+use crate::permissions::Permissions;
 use documents::{Flaw, Object};
 
 /// The namespace of objects that name none.
@@ -54,6 +55,8 @@ pub struct Manifests {
     pub others: usize,
     /// Whether these are all networks. They are not where something could not be read.
     pub extent: Extent,
+    /// What the networks may use.
+    permissions: Permissions,
 }
 
 /// What an object turned out to be.
@@ -68,14 +71,19 @@ pub enum Added {
 }
 
 impl Manifests {
+    /// None yet, of which each is to be permitted.
+    pub fn new(permissions: Permissions) -> Self {
+        Self { permissions, ..Self::default() }
+    }
+
     /// Reads every manifest of a directory.
-    pub fn read(dir: &Path) -> Result<Self, ManifestsError> {
+    pub fn read(dir: &Path, permissions: Permissions) -> Result<Self, ManifestsError> {
         let failed = |source| ManifestsError { dir: dir.to_owned(), source };
         let entries: Vec<_> = std::fs::read_dir(dir).and_then(Iterator::collect).map_err(failed)?;
         let mut files: Vec<_> =
             entries.iter().filter(|entry| is_manifest(entry)).map(DirEntry::path).collect();
         files.sort();
-        let mut manifests = Self::default();
+        let mut manifests = Self::new(permissions);
         for file in &files {
             manifests.add_file(file);
         }
@@ -133,7 +141,9 @@ impl Manifests {
             }
             Entry::Vacant(vacant) => {
                 let rendered = match nad_of(&network, object.fields) {
-                    Ok(nad) => render::render(&nad, origin).map_err(|error| error.to_string()),
+                    Ok(nad) => {
+                        render::render(&nad, origin, &self.permissions).map_err(|error| error.to_string())
+                    }
                     Err(reason) => Err(reason),
                 };
                 let rendered =

@@ -70,6 +70,8 @@ pub struct Metrics {
     pub node_reports: Gauge,
     /// Controller: reports removed because their node is gone.
     pub node_report_removals: Family<ByOutcome, Counter>,
+    /// Controller: startup taints taken off Nodes.
+    pub startup_taint_removals: Family<ByOutcome, Counter>,
     /// Controller: writes of a network's status.
     pub status_writes: Family<ByOutcome, Counter>,
     /// Controller: when the webhook's certificate ends, in seconds since 1970; 0 while there is none.
@@ -95,6 +97,7 @@ impl Default for Metrics {
             leader: Gauge::default(),
             node_reports: Gauge::default(),
             node_report_removals: Family::default(),
+            startup_taint_removals: Family::default(),
             status_writes: Family::default(),
             webhook_certificate_expiry: Gauge::default(),
             webhook_requests: Family::new_with_constructor(to_seconds),
@@ -159,6 +162,8 @@ impl Metrics {
         ours.register("node_reports", "Reports of nodes", self.node_reports.clone());
         let removals = self.node_report_removals.clone();
         ours.register("node_report_removals", "Reports removed because their node is gone", removals);
+        let removals = self.startup_taint_removals.clone();
+        ours.register("startup_taint_removals", "Startup taints taken off Nodes", removals);
         ours.register("status_writes", "Writes of a network's status", self.status_writes.clone());
         let help = "How long an admission request took";
         let requests = self.webhook_requests.clone();

@@ -37,6 +37,7 @@ use cni::error::chain_text;
 use store::NodeDirectory;
 
 use crate::manifests::{Manifests, ManifestsError};
+use crate::permissions::Permissions;
 use crate::verdict::count;
 use crate::{Verdict, Wrong};
 use sync::Summary;
@@ -58,10 +59,11 @@ impl Round {
     pub fn run(
         manifests: &Path,
         dir: &NodeDirectory,
+        permissions: &Permissions,
         stop: &dyn Fn() -> bool,
     ) -> Result<Self, ManifestsError> {
         sync::begin(dir);
-        let manifests = Manifests::read(manifests)?;
+        let manifests = Manifests::read(manifests, permissions.clone())?;
         let mut summary = sync::sync(dir, manifests.networks.into_values(), manifests.extent, stop);
         let mut wrong = manifests.wrong;
         wrong.append(&mut summary.refused);
@@ -101,10 +103,11 @@ impl fmt::Display for Round {
 pub fn once(
     manifests: &Path,
     dir: &NodeDirectory,
+    permissions: &Permissions,
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> io::Result<Verdict> {
-    let round = match Round::run(manifests, dir, &|| false) {
+    let round = match Round::run(manifests, dir, permissions, &|| false) {
         Ok(round) => round,
         Err(error) => {
             writeln!(err, "braid: {}", chain_text(&error))?;

@@ -1,10 +1,11 @@
 //! Watches of the API server: their errors are counted, told once, and never end them.
 //!
 //! kube's watcher resumes, lists anew and backs off by itself. What is left to do is to let nobody overlook
-//! that it has to.
+//! that it has to, and to list anew where it would not: after an answer of 410, and from time to time. All watches of
+//! both roles are made of [`events`].
 
 use std::convert::Infallible;
-use std::fmt::Debug;
+use std::ops::Deref;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,14 +15,12 @@ use futures::{Stream, StreamExt, stream};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
 use store::StoreError;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{error, info, warn};
 
-use crate::cluster::{Meaning, meaning};
+use crate::cluster::{Meaning, cause_text, meaning};
 use crate::metrics::Metrics;
-
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-const LAST_RETRY: Duration = Duration::from_secs(64);
+use crate::retry::{self, about_one, longer};
 
 /// Without an error for so long, a watch works again: kube waits 30 s at most before it tries.
 const QUIET: Duration = Duration::from_secs(90);
@@ -35,18 +34,37 @@ pub struct Subject {
     pub missing: &'static str,
 }
 
+/// Everything is listed anew after so long, give or take a tenth: a watch that misses something, as after a restore
+/// of etcd that nobody noticed, is wrong no longer. What that costs is in docs/scale.md.
+const RENEWAL: Duration = Duration::from_secs(4 * 3600);
+
+impl Subject {
+    /// What both roles watch.
+    pub const NETWORKS: Self = Self {
+        what: "networks",
+        missing: "the definition of NetworkAttachmentDefinitions is not installed: kubectl apply -f crds/",
+    };
+}
+
 /// kube's watcher asks for a version that is too old for ever where the API server answers so with a status and
 /// not with an event, as it does where a definition was removed and came back; a new watcher lists first.
 fn lasting<K, S>(stream: impl Fn() -> S) -> impl Stream<Item = watcher::Result<Event<K>>>
 where
-    S: Stream<Item = watcher::Result<Event<K>>> + Send,
+    S: Stream<Item = watcher::Result<Event<K>>>,
 {
-    stream::unfold((stream, None), |(stream, current)| async move {
-        let mut current = current.unwrap_or_else(|| Box::pin(stream()));
-        let item = current.next().await?;
-        let refused = |error: &kube::Error| meaning(error) == Meaning::Gone;
-        let ended = matches!(&item, Err(watcher::Error::WatchStartFailed(error)) if refused(error));
-        Some((item, (stream, (!ended).then_some(current))))
+    stream::unfold((stream, None), |(stream, mut current)| async move {
+        loop {
+            let begin = || (Box::pin(stream()), Instant::now() + RENEWAL.mul_f64(about_one()));
+            let (mut watcher, until) = current.unwrap_or_else(begin);
+            let Ok(item) = timeout_at(until, watcher.next()).await else {
+                current = None;
+                continue;
+            };
+            let item = item?;
+            let refused = |error: &kube::Error| meaning(error) == Meaning::Gone;
+            let ended = matches!(&item, Err(watcher::Error::WatchStartFailed(error)) if refused(error));
+            return Some((item, (stream, (!ended).then_some((watcher, until)))));
+        }
     })
 }
 
@@ -54,12 +72,11 @@ where
 pub fn events<K, S>(
     stream: impl Fn() -> S,
     subject: Subject,
-    metrics: Arc<Metrics>,
+    metrics: impl Deref<Target = Metrics>,
     trouble: impl FnMut(Option<String>),
 ) -> impl Stream<Item = Event<K>>
 where
-    K: Debug + Send + 'static,
-    S: Stream<Item = watcher::Result<Event<K>>> + Send,
+    S: Stream<Item = watcher::Result<Event<K>>>,
 {
     let watch = Watch {
         stream: Box::pin(lasting(stream).default_backoff()),
@@ -69,15 +86,16 @@ where
 }
 
 /// A stream of kube's watcher, and what was told of its errors.
-struct Watch<S, T> {
+struct Watch<S, T, M> {
     stream: S,
-    told: Told<T>,
+    told: Told<T, M>,
 }
 
-impl<K, S, T> Watch<S, T>
+impl<K, S, T, M> Watch<S, T, M>
 where
     S: Stream<Item = watcher::Result<Event<K>>> + Unpin,
     T: FnMut(Option<String>),
+    M: Deref<Target = Metrics>,
 {
     async fn next(&mut self) -> Option<Event<K>> {
         loop {
@@ -99,14 +117,14 @@ where
 }
 
 /// Tells each trouble once.
-struct Told<T> {
+struct Told<T, M> {
     subject: Subject,
-    metrics: Arc<Metrics>,
+    metrics: M,
     trouble: T,
     last: Option<String>,
 }
 
-impl<T: FnMut(Option<String>)> Told<T> {
+impl<T: FnMut(Option<String>), M: Deref<Target = Metrics>> Told<T, M> {
     fn wrong(&mut self, error: &watcher::Error) {
         self.metrics.watch_errors.inc();
         if let watcher::Error::InitialListFailed(cause)
@@ -149,11 +167,10 @@ pub async fn keep<K, S>(
     metrics: Arc<Metrics>,
 ) -> Infallible
 where
-    K: Debug + Send + 'static,
-    S: Stream<Item = watcher::Result<Event<K>>> + Send,
+    S: Stream<Item = watcher::Result<Event<K>>>,
 {
     let mut trouble = keeper.trouble();
-    let mut retry = FIRST_RETRY;
+    let mut retry = None;
     loop {
         let begun = Instant::now();
         let mut events = pin!(events(&stream, subject, Arc::clone(&metrics), keeper.trouble()));
@@ -165,11 +182,9 @@ where
         };
         error!(error, "the node directory does not take the {}; listing anew in a while", subject.what);
         trouble(Some(format!("the node directory: {error}")));
-        if begun.elapsed() > 2 * LAST_RETRY {
-            retry = FIRST_RETRY;
-        }
-        tokio::time::sleep(retry).await;
-        retry = (retry * 2).min(LAST_RETRY);
+        let pause = longer(retry.filter(|_| begun.elapsed() <= 2 * retry::LAST));
+        tokio::time::sleep(pause).await;
+        retry = Some(pause);
     }
 }
 
@@ -185,24 +200,14 @@ fn explain(error: &watcher::Error, subject: Subject) -> String {
         watcher::Error::NoResourceVersion => return format!("watching the {what}: {error}"),
     };
     let advice = match meaning(cause) {
-        Meaning::Gone => format!("; {}", subject.missing),
+        // 410 is about versions.
+        Meaning::Gone if matches!(cause, kube::Error::Api(status) if status.code == 404) => {
+            format!("; {}", subject.missing)
+        }
         Meaning::Forbidden => format!("; RBAC has to permit Braid to list and watch the {what}"),
         _ => String::new(),
     };
     format!("{doing} the {what}: {}{advice}", cause_text(cause))
-}
-
-/// The API server's words without the debug print that kube adds, or the innermost reason: the outer ones repeat
-/// it.
-pub(crate) fn cause_text(error: &kube::Error) -> String {
-    if let kube::Error::Api(status) = error {
-        return format!("{} ({} {})", status.message, status.code, status.reason);
-    }
-    let mut innermost: &dyn std::error::Error = error;
-    while let Some(inner) = innermost.source() {
-        innermost = inner;
-    }
-    innermost.to_string()
 }
 
 #[cfg(test)]
@@ -253,6 +258,31 @@ mod tests {
         assert!(
             printed.lines().any(|line| line.starts_with("braid_api_errors_total{") && line.ends_with(" 2"))
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn everything_is_listed_anew_from_time_to_time_and_that_is_no_trouble() {
+        let items = || {
+            let list = [Ok(Event::Init), Ok(Event::InitDone)];
+            stream::iter(list).chain(stream::pending::<watcher::Result<Event<u8>>>())
+        };
+        let (metrics, _) = Metrics::new();
+        let mut told = 0;
+        let mut listed = Vec::new();
+        let mut seen = Box::pin(events(items, SUBJECT, Arc::clone(&metrics), |_| told += 1));
+        for _ in 0..101 {
+            assert!(matches!(seen.next().await, Some(Event::Init)));
+            listed.push(Instant::now());
+            assert!(matches!(seen.next().await, Some(Event::InitDone)));
+        }
+        drop(seen);
+        let hours: Vec<_> =
+            listed.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64() / 3600.0).collect();
+        assert!(hours.iter().all(|hours| (3.6..=4.41).contains(hours)), "{hours:?}");
+        // Those of many nodes do not come at once.
+        assert!(hours.iter().any(|hours| *hours < 3.95), "{hours:?}");
+        assert!(hours.iter().any(|hours| *hours > 4.05), "{hours:?}");
+        assert_eq!((metrics.watch_errors.get(), told), (0, 0));
     }
 
     #[tokio::test(start_paused = true)]

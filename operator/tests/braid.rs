@@ -319,6 +319,39 @@ fn check_tells_by_its_exit_code() {
 }
 
 #[test]
+fn permissions_hold_for_manifests_and_for_check_and_a_wrong_file_of_them_permits_nothing() {
+    let place = Place::new();
+    place.write("a.yaml", &(of_type("a", "ptp") + &of_type("b", "bridge")));
+    let rules = place.temp.path().join("permissions.json");
+    let flag = ["--permissions", rules.to_str().unwrap()];
+    std::fs::write(&rules, r#"{"rules": [{"namespaces": ["default"], "plugin": ["ptp"]}]}"#).unwrap();
+    let check = || {
+        let mut command = braid();
+        command.arg("check").args(flag).arg(place.manifests().join("a.yaml")).output().unwrap()
+    };
+    for output in [place.braid(&["--once"]).args(flag).output().unwrap(), check()] {
+        let (_, err) = texts(&output);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(
+            err.contains("the permissions of networks in") && err.contains("unknown field `plugin`"),
+            "{err}"
+        );
+    }
+    assert_eq!(RenderedNetwork::list(&place.node()).unwrap(), [], "nothing is written without rules");
+    std::fs::write(&rules, r#"{"rules": [{"namespaces": ["default"], "plugins": ["ptp"]}]}"#).unwrap();
+    let output = place.braid(&["--once"]).args(flag).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(plugin_of(place.network("a").unwrap().as_ref()), Some("ptp"));
+    let refused = place.network("b").unwrap().unwrap().outcome;
+    assert!(
+        matches!(refused, Outcome::Refused { reason } if reason.contains("may not use plugin \"bridge\""))
+    );
+    let output = check();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(texts(&output).0.contains("default/b: error: networks of namespace default may not use plugin"));
+}
+
+#[test]
 fn the_examples_are_without_fault() {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/examples/networks");
     let files: Vec<_> = std::fs::read_dir(&examples).unwrap().map(|entry| entry.unwrap().path()).collect();

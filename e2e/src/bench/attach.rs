@@ -3,16 +3,13 @@
 //! Both are run by the same code, and the time is that which a runtime waits: from starting a process to its end.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
-use cni::chain::{self, Attachment};
-use cni::env::Target;
-use cni::exec::ProcessExec;
-use cni::{AddResult, CapabilityArgs, CniArgs, ContainerId, IfName, NetworkList};
+use anyhow::{Context, Result};
 use serde::Serialize;
+use serde_json::Value;
 
+use super::lists::{Lists, Sandbox};
 use super::sample::{median, middle, milliseconds, rounded};
 use super::stage::Stage;
 use crate::netns::Namespace;
@@ -50,8 +47,10 @@ pub(super) fn measure(pairs: usize) -> Result<Vec<Row>> {
 
 fn row(n: u8, pairs: usize) -> Result<Row> {
     let stage = Stage::new(usize::from(n))?;
-    let mut by_hand = Runtime::new(stage.lists().to_vec(), CapabilityArgs::new(), stage.plugin_path())?;
-    let mut braid = Runtime::new(vec![stage.braid()?], stage.capabilities(), stage.braid_path())?;
+    let by_hand = Lists::new(stage.lists().to_vec(), stage.plugin_path());
+    let mut by_hand = Runtime::new(by_hand, stage.annotations())?;
+    let braid = Lists::new(vec![stage.braid()?], stage.braid_path());
+    let mut braid = Runtime::new(braid, stage.annotations())?;
     let (mut raw, mut meta) = (Vec::new(), Vec::new());
     for pair in 0..pairs + WARM_UP {
         // Each goes first half of the time: what a pod leaves the kernel to do slows the next one.
@@ -66,7 +65,7 @@ fn row(n: u8, pairs: usize) -> Result<Row> {
             meta.push(other);
         }
     }
-    braid.path = stage.measuring_path();
+    braid.lists.path = stage.measuring_path();
     let peak = middle((0..MEMORY_RUNS).map(|_| peak(&mut braid, &stage)).collect::<Result<_>>()?);
     let add = |times: &[Times]| -> Vec<f64> { times.iter().map(|one| milliseconds(one.add)).collect() };
     let del = |times: &[Times]| -> Vec<f64> { times.iter().map(|one| milliseconds(one.del)).collect() };
@@ -86,10 +85,10 @@ fn row(n: u8, pairs: usize) -> Result<Row> {
 
 /// The peak during an ADD; that of the DEL behind it overwrites the file later.
 fn peak(braid: &mut Runtime, stage: &Stage) -> Result<u32> {
-    let container = braid.next()?;
-    let results = braid.add(&container)?;
+    let sandbox = braid.next()?;
+    let results = braid.lists.add(&sandbox)?;
     let text = std::fs::read_to_string(stage.peak_file()).context("reading the peak of meta-cni")?;
-    braid.del(&container, &results)?;
+    braid.lists.del(&sandbox, &results)?;
     text.parse().context("reading the peak of meta-cni")
 }
 
@@ -100,67 +99,32 @@ struct Times {
 
 /// A runtime that knows some lists, and a pod's namespace that it uses again and again.
 struct Runtime {
-    exec: ProcessExec,
-    lists: Vec<NetworkList>,
-    capabilities: CapabilityArgs,
-    path: Vec<PathBuf>,
+    lists: Lists,
+    annotations: Value,
     pod: Namespace,
     runs: usize,
 }
 
 impl Runtime {
-    fn new(lists: Vec<NetworkList>, capabilities: CapabilityArgs, path: Vec<PathBuf>) -> Result<Self> {
-        let pod = Namespace::new("pod")?;
-        Ok(Self { exec: ProcessExec::default(), lists, capabilities, path, pod, runs: 0 })
+    fn new(lists: Lists, annotations: Value) -> Result<Self> {
+        Ok(Self { lists, annotations, pod: Namespace::new("pod")?, runs: 0 })
     }
 
     /// A pod comes and goes.
     fn pod(&mut self) -> Result<Times> {
-        let container = self.next()?;
+        let sandbox = self.next()?;
         let begun = Instant::now();
-        let results = self.add(&container)?;
+        let results = self.lists.add(&sandbox)?;
         let add = begun.elapsed();
         let begun = Instant::now();
-        self.del(&container, &results)?;
+        self.lists.del(&sandbox, &results)?;
         Ok(Times { add, del: begun.elapsed() })
     }
 
-    fn next(&mut self) -> Result<ContainerId> {
+    fn next(&mut self) -> Result<Sandbox> {
         self.runs += 1;
-        let digits = format!("{:08x}{:08x}", std::process::id(), self.runs);
-        ContainerId::parse(digits.repeat(4)).context("making a container id")
-    }
-
-    fn target(&self, container: &ContainerId, interface: usize) -> Result<Target> {
-        let if_name = if interface == 0 { "eth0".to_owned() } else { format!("net{interface}") };
-        let args = format!(
-            "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=bench;K8S_POD_INFRA_CONTAINER_ID={container}"
-        );
-        Ok(Target {
-            container_id: container.clone(),
-            netns: Some(self.pod.path()),
-            if_name: IfName::parse(if_name)?,
-            args: CniArgs::parse(&args)?,
-        })
-    }
-
-    fn add(&self, container: &ContainerId) -> Result<Vec<AddResult>> {
-        let all = self.lists.iter().enumerate().map(|(index, list)| {
-            let target = self.target(container, index)?;
-            let at = Attachment { target: &target, path: &self.path, capabilities: &self.capabilities };
-            Ok(chain::add(&self.exec, list, &at, None)?)
-        });
-        all.collect()
-    }
-
-    fn del(&self, container: &ContainerId, results: &[AddResult]) -> Result<()> {
-        for (index, (list, result)) in self.lists.iter().zip(results).enumerate().rev() {
-            let target = self.target(container, index)?;
-            let at = Attachment { target: &target, path: &self.path, capabilities: &self.capabilities };
-            let errors = chain::del(&self.exec, list, &at, Some(result));
-            ensure!(errors.is_empty(), "DEL failed: {errors:?}");
-        }
-        Ok(())
+        let sandbox = Sandbox::new(self.runs, self.pod.path(), "bench", None)?;
+        Ok(sandbox.with_annotations(self.annotations.clone()))
     }
 }
 

@@ -8,7 +8,8 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use crate::artefacts;
+use super::process;
+use crate::{artefacts, control_plane};
 
 /// Everything that the figures depend on.
 #[derive(Debug, Serialize)]
@@ -21,11 +22,21 @@ pub(super) struct Machine {
     /// What the reference plugins say of themselves, and Debian of their package.
     plugins: String,
     meta_cni_bytes: u64,
+    memory_mib: u64,
+    /// What the operator says of itself.
+    braid: String,
+    /// What the servers say of themselves; empty where there are none.
+    api_server: String,
+    etcd: String,
 }
 
 impl Machine {
     pub(super) fn look() -> Result<Self> {
         let meta_cni = artefacts::meta_cni()?;
+        let servers = control_plane::directory(&["etcd", "kube-apiserver"]).ok();
+        let server = |name: &str| {
+            servers.as_ref().map(|dir| first_line(&dir.join(name), &["--version"])).unwrap_or_default()
+        };
         Ok(Self {
             cpu: cpu(&read("/proc/cpuinfo")),
             cores: std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
@@ -39,6 +50,10 @@ impl Machine {
             meta_cni_bytes: std::fs::metadata(&meta_cni)
                 .with_context(|| format!("looking at {}", meta_cni.display()))?
                 .len(),
+            memory_mib: process::total_mib()?,
+            braid: first_line(&artefacts::braid()?, &["--version"]),
+            api_server: server("kube-apiserver"),
+            etcd: server("etcd"),
         })
     }
 }
@@ -74,9 +89,13 @@ impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         #[allow(clippy::cast_precision_loss)] // A few MiB.
         let mebibytes = self.meta_cni_bytes as f64 / f64::from(1 << 20);
-        writeln!(f, "{}, {} cores, Linux {}, load {}", self.cpu, self.cores, self.kernel, self.load)?;
+        let Self { cpu, cores, kernel, load, memory_mib, .. } = self;
+        writeln!(f, "{cpu}, {cores} cores, {memory_mib} MiB of memory, Linux {kernel}, load {load}")?;
         writeln!(f, "delegates: {}", self.plugins)?;
-        writeln!(f, "meta-cni: {mebibytes:.1} MiB on disk")?;
+        writeln!(f, "{}; meta-cni: {mebibytes:.1} MiB on disk", self.braid)?;
+        if !self.api_server.is_empty() {
+            writeln!(f, "servers: {}, {}", self.api_server, self.etcd)?;
+        }
         #[allow(clippy::cast_precision_loss)]
         let busy = self.load > self.cores as f64 / 2.0;
         if busy {

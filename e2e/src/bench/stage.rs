@@ -7,18 +7,17 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use cni::NetworkList;
 use cni::npwg::NetworkRef;
-use cni::{CapabilityArgs, NetworkList};
 use serde_json::{Value, json};
 use store::NodeDirectory;
 use store::network::{Outcome, RenderedNetwork};
 use store::node::NodeFacts;
 use tempfile::TempDir;
 
+use super::lists::ANNOTATIONS;
 use super::peak;
 use crate::artefacts;
-
-const ANNOTATIONS: &str = "io.kubernetes.cri.pod-annotations";
 
 /// The node. Dropping it takes its files away; interfaces go with the namespace.
 pub(super) struct Stage {
@@ -115,11 +114,10 @@ impl Stage {
         NetworkList::from_json(list, None).context("making the configuration of meta-cni")
     }
 
-    /// What the runtime asks for: the pod's annotations, which name every secondary network.
-    pub(super) fn capabilities(&self) -> CapabilityArgs {
+    /// The pod's annotations, which name every secondary network.
+    pub(super) fn annotations(&self) -> Value {
         let names: Vec<String> = (0..self.lists.len() - 1).map(|index| format!("net{index}")).collect();
-        let annotations = json!({ "k8s.v1.cni.cncf.io/networks": names.join(",") });
-        CapabilityArgs::from_iter([(ANNOTATIONS.to_owned(), annotations)])
+        json!({ "k8s.v1.cni.cncf.io/networks": names.join(",") })
     }
 }
 

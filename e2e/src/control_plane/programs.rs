@@ -7,7 +7,8 @@ use anyhow::{Context, Result};
 /// The programs of a control plane.
 const PROGRAMS: [&str; 2] = ["etcd", "kube-apiserver"];
 
-/// Variables that name a directory with the programs. Where one is set, nothing else counts.
+/// Variables that name a directory with the programs. Those of envtest have etcd and kube-apiserver only: who needs
+/// more looks further.
 const VARIABLES: [&str; 2] = ["KUBEBUILDER_ASSETS", "BRAID_KUBERNETES_BIN"];
 
 /// Tells what [`super::ControlPlane::start`] misses on this machine.
@@ -32,12 +33,11 @@ pub fn directory(programs: &[&str]) -> Result<PathBuf> {
 
 fn places() -> Vec<PathBuf> {
     let set = |variable: &str| std::env::var_os(variable).filter(|value| !value.is_empty());
-    if let Some(named) = VARIABLES.iter().find_map(|variable| set(variable)) {
-        return vec![named.into()];
-    }
+    let named = VARIABLES.iter().filter_map(|variable| set(variable)).map(PathBuf::from);
     let home = |home| Path::new(&home).join(".cache");
     let cache = set("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| set("HOME").map(home));
-    cache.map(|cache| built(&cache.join("braid/kubernetes"))).unwrap_or_default()
+    let built = cache.map(|cache| built(&cache.join("braid/kubernetes"))).unwrap_or_default();
+    named.chain(built).collect()
 }
 
 /// The directories of the versions that were built here, the newest first.

@@ -18,7 +18,7 @@ const SHOWN: usize = 20;
 
 /// A running server.
 #[derive(Debug)]
-pub(super) struct Server {
+pub(crate) struct Server {
     name: &'static str,
     process: Child,
     log: PathBuf,
@@ -27,7 +27,7 @@ pub(super) struct Server {
 impl Server {
     /// Starts `program` with its log and the file of its process id, `NAME.log` and `NAME.pid`, in `dir`. A log that
     /// is there is continued.
-    pub(super) fn start(
+    pub(crate) fn start(
         dir: &Path,
         name: &'static str,
         program: &Path,
@@ -56,7 +56,7 @@ impl Server {
     }
 
     /// Whether it runs; if it has ended, the error says so with what it logged last.
-    pub(super) fn ensure_running(&mut self) -> Result<()> {
+    pub(crate) fn ensure_running(&mut self) -> Result<()> {
         match self.process.try_wait().with_context(|| format!("looking after {}", self.name))? {
             Some(status) => bail!("{} ended with {status}", self.name),
             None => Ok(()),
@@ -64,19 +64,19 @@ impl Server {
     }
 
     /// What it logged last.
-    pub(super) fn last_lines(&self) -> String {
+    pub(crate) fn last_lines(&self) -> String {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         format!("{} logged:\n{}", self.name, lines[lines.len().saturating_sub(SHOWN)..].join("\n"))
     }
 
-    pub(super) fn signal(&self, signal: Signal) -> Result<()> {
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
         let pid = Pid::from_child(&self.process);
         kill_process(pid, signal).with_context(|| format!("sending {signal:?} to {}", self.name))
     }
 
     /// Asks it to end, as a service manager does, and kills it when that takes long.
-    pub(super) fn stop(mut self) -> Result<()> {
+    pub(crate) fn stop(mut self) -> Result<()> {
         self.signal(Signal::TERM)?;
         let end = Instant::now() + PATIENCE;
         wait::until("the server has ended", || {

@@ -56,12 +56,40 @@ impl Primary {
         }
     }
 
-    fn socket(self) -> Option<&'static str> {
+    /// The socket of its agent, below the root.
+    pub fn socket(self) -> Option<&'static str> {
         match self {
             Self::AwsVpc => Some("var/run/aws-node/ipamd.sock"),
             Self::Cilium => Some("var/run/cilium/cilium.sock"),
             Self::Flannel | Self::Calico | Self::Kindnet => None,
         }
+    }
+
+    /// The primary's configuration as it is shipped.
+    pub fn published(self) -> Result<Value> {
+        let file = self.testdata().join(self.file());
+        let text = fs::read(&file).with_context(|| format!("read {}", file.display()))?;
+        serde_json::from_slice(&text).with_context(|| format!("read {}", file.display()))
+    }
+
+    /// What its agent writes when it is ready: absolute paths, and what the files hold.
+    pub fn agents_files(self) -> Result<Vec<(String, String)>> {
+        let file = |path: &str, content: &str| (path.to_owned(), content.to_owned());
+        Ok(match self {
+            Self::Flannel => {
+                let subnet = fs::read_to_string(self.testdata().join("subnet.env"))
+                    .context("read flannel's subnet file")?;
+                vec![("/run/flannel/subnet.env".to_owned(), subnet)]
+            }
+            Self::Calico => vec![
+                file("/var/lib/calico/nodename", "node-7"),
+                file(
+                    "/etc/cni/net.d/calico-kubeconfig",
+                    "apiVersion: v1\nkind: Config\nclusters: []\nusers:\n- user: {token: secret-token}\n",
+                ),
+            ],
+            Self::AwsVpc | Self::Cilium | Self::Kindnet => Vec::new(),
+        })
     }
 
     fn testdata(self) -> PathBuf {
@@ -119,10 +147,7 @@ impl Node {
     /// The primary's configuration as it is shipped. Only paths that plugins other than the stand-ins read
     /// are moved below the root.
     pub fn published_configuration(&self) -> Result<Value> {
-        let file = self.primary.testdata().join(self.primary.file());
-        let text = fs::read(&file).with_context(|| format!("read {}", file.display()))?;
-        let mut list: Value =
-            serde_json::from_slice(&text).with_context(|| format!("read {}", file.display()))?;
+        let mut list = self.primary.published()?;
         if self.primary == Primary::Kindnet {
             let dir = list.pointer_mut("/plugins/0/ipam/dataDir").context("kindnet's list has no dataDir")?;
             let moved = self.below(dir.as_str().unwrap_or_default().trim_start_matches('/'));
@@ -146,18 +171,8 @@ impl Node {
 
     /// What the primary's agent writes when it is ready: the files and the socket that its plugin needs.
     pub fn start_agent(&mut self) -> Result<()> {
-        match self.primary {
-            Primary::Flannel => {
-                let subnet = fs::read_to_string(self.primary.testdata().join("subnet.env"))?;
-                self.write("run/flannel/subnet.env", &subnet)?;
-            }
-            Primary::Calico => {
-                self.write("var/lib/calico/nodename", "node-7")?;
-                let kubeconfig =
-                    "apiVersion: v1\nkind: Config\nclusters: []\nusers:\n- user: {token: secret-token}\n";
-                self.write("etc/cni/net.d/calico-kubeconfig", kubeconfig)?;
-            }
-            Primary::AwsVpc | Primary::Cilium | Primary::Kindnet => {}
+        for (file, content) in self.primary.agents_files()? {
+            self.write(&file, &content)?;
         }
         if let Some(socket) = self.primary.socket() {
             self.agent = Some(Agent::listen(self.below(socket))?);

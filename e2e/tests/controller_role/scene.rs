@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 /// Dropped in the order of the fields: the replicas end before what they talk to.
 pub(crate) struct Scene {
     pub(crate) replicas: Vec<Operator>,
+    /// Whom each of them is to the API server.
+    pub(crate) users: Vec<User>,
     pub(crate) plane: ControlPlane,
     dir: tempfile::TempDir,
 }
@@ -26,26 +28,28 @@ impl Scene {
     pub(crate) fn new() -> Result<Self> {
         let plane = ControlPlane::start()?;
         plane.install_definitions()?;
-        plane.apply(&source("deploy/rbac/controller.yaml"))?;
-        Ok(Self { replicas: Vec::new(), plane, dir: tempfile::tempdir()? })
+        plane.apply(&source("deploy/manifests/parts/rbac-controller.yaml"))?;
+        Ok(Self { replicas: Vec::new(), users: Vec::new(), plane, dir: tempfile::tempdir()? })
     }
 
-    /// Whom the replicas are to the API server.
+    /// Whom the replicas are to the API server; each time with another token.
     pub(crate) fn user(&self) -> Result<User> {
         self.plane.service_account("braid-system", "braid-controller")
     }
 
     /// Starts a replica as its service account, with the rights that are shipped.
     pub(crate) fn start_replica(&mut self, more: &[&str]) -> Result<()> {
-        let kubeconfig = self.plane.kubeconfig(&self.user()?)?;
+        let user = self.user()?;
+        let kubeconfig = self.plane.kubeconfig(&user)?;
         let replica = Operator::start("controller", self.dir.path(), &kubeconfig, more)?;
         self.replicas.push(replica);
+        self.users.push(user);
         Ok(())
     }
 
     /// Starts a replica that answers admission requests, and leads the API server to it.
     pub(crate) fn start_with_webhook(&mut self, more: &[&str]) -> Result<()> {
-        self.plane.apply(&source("deploy/webhook/validating-webhook.yaml"))?;
+        self.plane.apply(&source("deploy/manifests/parts/webhook.yaml"))?;
         let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr())?.port();
         // Here nobody leads traffic for a Service's address anywhere; a Service of this type is a name, and the
         // certificate is asked for the Service all the same.
@@ -75,6 +79,15 @@ impl Scene {
         let mut file = tempfile::NamedTempFile::with_suffix(".json")?;
         file.write_all(object.to_string().as_bytes())?;
         self.plane.kubectl(&User::admin(), &["apply", "-f", &file.path().display().to_string()])
+    }
+
+    /// Server-side apply by a field manager.
+    pub(crate) fn apply_as(&self, manager: &str, object: &Value) -> Result<String> {
+        let mut file = tempfile::NamedTempFile::with_suffix(".json")?;
+        file.write_all(object.to_string().as_bytes())?;
+        let path = file.path().display().to_string();
+        let apply = ["apply", "--server-side", "--force-conflicts", "--field-manager", manager, "-f", &path];
+        self.plane.kubectl(&User::admin(), &apply)
     }
 
     pub(crate) fn put_network(&self, namespace: &str, name: &str, config: &str) -> Result<String> {

@@ -10,7 +10,7 @@ use e2e::program::output;
 use e2e::wait;
 use serde_json::json;
 
-use crate::scene::{Scene, possible};
+use crate::scene::{NODE, Scene, possible};
 
 /// What `/readyz` says.
 fn reasons(scene: &Scene) -> String {
@@ -53,6 +53,11 @@ fn the_role_waits_for_the_primary_follows_it_and_keeps_its_configuration_without
     fs::remove_file(scene.node.file("net.d/05-other.conflist")).unwrap();
     fs::remove_file(&primary).unwrap();
     wait_for_reason(&scene, "there is no primary network");
+    let told = ["get", "nodereport", NODE, "-o", "jsonpath={.report.primary}{.report.conditions[0].status}"];
+    wait::until("the report has no primary any more", || {
+        Ok(scene.plane.kubectl(&User::admin(), &told).unwrap_or_default().trim() == "False")
+    })
+    .unwrap();
     assert!(ours.exists(), "without it, pods would start without their networks when the primary comes back");
 }
 

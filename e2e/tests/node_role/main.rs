@@ -4,9 +4,12 @@
 // Helpers of tests fail as tests do.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod faults;
 mod hosts;
+mod leaving;
 mod networks;
 mod outages;
 mod pods;
 mod rights;
 mod scene;
+mod secrets;

@@ -1,7 +1,8 @@
 //! Networks of the API server on the node.
 
-use e2e::control_plane::User;
+use e2e::control_plane::{Request, User};
 use e2e::wait;
+use serde_json::json;
 use store::network::{Outcome, RenderedNetwork};
 use store::node::NodeFacts;
 
@@ -37,6 +38,8 @@ fn a_network_is_made_changed_broken_mended_and_deleted_on_the_node_as_in_the_api
     };
     wait::until("the report names it", || Ok(report().unwrap_or_default().trim() == "default/storage"))
         .unwrap();
+    let boot = ["get", "nodereport", NODE, "-o", "jsonpath={.report.bootID}"];
+    assert_eq!(scene.plane.kubectl(&User::admin(), &boot).unwrap(), store::boot::boot_id());
     scene.put_network("storage", r#"{"type":"bridge"}"#).unwrap();
     scene.wait_for_network("storage").unwrap();
     wait::until(
@@ -69,4 +72,64 @@ fn a_thousand_networks_are_all_there_and_what_went_while_the_role_was_down_is_go
         Ok(changed && scene.rendered("n-7").is_none())
     })
     .unwrap();
+}
+
+#[test]
+fn a_report_that_somebody_deletes_is_written_again_and_looking_for_it_changes_nothing() {
+    if !possible() {
+        return;
+    }
+    let scene = Scene::start().unwrap();
+    let kubectl = |words: &[&str]| scene.plane.kubectl(&User::admin(), words);
+    let of_report = |path: &str| kubectl(&["get", "nodereport", NODE, "--ignore-not-found", "-o", path]);
+    let version = || of_report("jsonpath={.metadata.resourceVersion}");
+    wait::until("the node is told to be ready", || {
+        Ok(of_report("jsonpath={.report.conditions[0].status}").unwrap_or_default() == "True")
+    })
+    .unwrap();
+    let before = version().unwrap();
+    // With a report every second, ten seconds apart.
+    wait::until("the role looks twice", || {
+        let is_look = |it: &Request| {
+            it.verb == "patch" && it.resource == "nodereports" && !it.path.contains("fieldManager")
+        };
+        let requests = scene.plane.requests_of(&User::admin())?;
+        Ok(requests.iter().filter(|it| is_look(it) && it.code == Some(200)).count() >= 2)
+    })
+    .unwrap();
+    assert_eq!(version().unwrap(), before);
+    kubectl(&["delete", "nodereport", NODE]).unwrap();
+    wait::until("the report is there again", || Ok(!version()?.is_empty())).unwrap();
+}
+
+#[test]
+fn a_pod_of_a_network_that_the_rules_do_not_permit_is_told_so_by_the_node() {
+    if !possible() {
+        return;
+    }
+    let mut scene = Scene::without_role().unwrap();
+    let rules = scene.node.file("permissions.json");
+    let pools = scene.node.file("ipam");
+    let rule = json!({"namespaces": ["default"], "plugins": ["bridge", "host-local"], "interfaces": ["br1"],
+        "paths": [pools]});
+    std::fs::write(&rules, json!({"rules": [rule]}).to_string()).unwrap();
+    scene.start_role(&User::admin(), &["--permissions", rules.to_str().unwrap()]).unwrap();
+    scene.role.as_mut().unwrap().wait_until_ready().unwrap();
+    scene.put_bridge("good", 1).unwrap();
+    scene.put_bridge("bad", 2).unwrap();
+    scene.wait_for_network("good").unwrap();
+    wait::until("the other one is refused", || {
+        Ok(scene.rendered("bad").is_some_and(|network| matches!(network.outcome, Outcome::Refused { .. })))
+    })
+    .unwrap();
+    let pod = scene.put_pod("one", "good").unwrap();
+    scene.node.add(&pod).unwrap();
+    scene.node.del(&pod).unwrap();
+    let pod = scene.put_pod("other", "bad").unwrap();
+    let refusal = scene.node.add(&pod).unwrap_err().to_string();
+    assert!(
+        refusal.contains("networks of namespace default may not use interface \"br2\" of the host"),
+        "{refusal}"
+    );
+    scene.node.del(&pod).unwrap();
 }

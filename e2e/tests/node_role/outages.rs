@@ -2,6 +2,7 @@
 
 use e2e::control_plane::User;
 use e2e::wait;
+use store::pod::PodFacts;
 
 use crate::scene::{Scene, possible};
 
@@ -31,11 +32,16 @@ fn what_changed_while_no_watch_could_be_resumed_is_made_up_for() {
         scene.put_network(name, r#"{"type":"bridge"}"#).unwrap();
     }
     scene.wait_for_network("changed").unwrap();
+    scene.put_pod("early", "kept").unwrap();
+    let facts = |name| PodFacts::read(&scene.node.directory(), "default", name);
+    wait::until("the pod is known", || Ok(facts("early")?.is_some())).unwrap();
     // The role hears nothing from now on, and the API server will not know its version any more.
     scene.role().send(rustix::process::Signal::STOP).unwrap();
     scene.delete_network("gone").unwrap();
     scene.put_network("changed", r#"{"type":"macvlan"}"#).unwrap();
     scene.put_network("new", r#"{"type":"ptp"}"#).unwrap();
+    scene.delete_pod("early").unwrap();
+    scene.put_pod("late", "kept").unwrap();
     scene.plane.kill_api_server().unwrap();
     scene.plane.compact_etcd().unwrap();
     scene.plane.start_api_server().unwrap();
@@ -43,7 +49,8 @@ fn what_changed_while_no_watch_could_be_resumed_is_made_up_for() {
     scene.wait_for_network("new").unwrap();
     wait::until("the rest is made up for", || {
         let changed = scene.rendered("changed").unwrap().generation == Some(2);
-        Ok(changed && scene.rendered("gone").is_none() && scene.rendered("kept").is_some())
+        let pods = facts("late")?.is_some() && facts("early")?.is_none();
+        Ok(changed && pods && scene.rendered("gone").is_none() && scene.rendered("kept").is_some())
     })
     .unwrap();
 }

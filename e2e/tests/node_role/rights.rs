@@ -12,7 +12,7 @@ fn the_role_needs_every_right_that_is_shipped_and_no_other() {
         return;
     }
     let mut scene = Scene::without_role().unwrap();
-    scene.plane.apply(&source("deploy/rbac/node.yaml")).unwrap();
+    scene.plane.apply(&source("deploy/manifests/parts/rbac-node.yaml")).unwrap();
     let user = scene.plane.service_account("braid-system", "braid-node").unwrap();
     scene.start_role(&user, &["--daemonset", "braid-system/braid-node"]).unwrap();
     scene.role.as_mut().unwrap().wait_until_ready().unwrap();
@@ -49,7 +49,7 @@ fn without_a_right_the_role_says_which_one() {
         return;
     }
     let mut scene = Scene::without_role().unwrap();
-    scene.plane.apply(&source("deploy/rbac/node.yaml")).unwrap();
+    scene.plane.apply(&source("deploy/manifests/parts/rbac-node.yaml")).unwrap();
     let user = scene.plane.service_account("braid-system", "braid-node").unwrap();
     scene.plane.kubectl(&User::admin(), &["delete", "clusterrolebinding", "braid-node"]).unwrap();
     scene.start_role(&user, &[]).unwrap();
@@ -66,7 +66,7 @@ fn in_a_pod_the_role_uses_the_pods_own_account() {
         return;
     }
     let mut scene = Scene::without_role().unwrap();
-    scene.plane.apply(&source("deploy/rbac/node.yaml")).unwrap();
+    scene.plane.apply(&source("deploy/manifests/parts/rbac-node.yaml")).unwrap();
     let user = scene.plane.service_account("braid-system", "braid-node").unwrap();
     scene.start_role_in_pod(&user).unwrap();
     scene.role.as_mut().unwrap().wait_until_ready().unwrap();

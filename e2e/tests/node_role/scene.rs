@@ -93,6 +93,14 @@ impl Scene {
         Ok(())
     }
 
+    /// Replaces a file of the pod's service account at once, as the kubelet does.
+    pub(crate) fn mount(&self, name: &str, content: &str) -> Result<()> {
+        let account = self.node.file("account");
+        let new = account.join(".new");
+        std::fs::write(&new, content).with_context(|| format!("writing {}", new.display()))?;
+        std::fs::rename(&new, account.join(name)).with_context(|| format!("replacing {name}"))
+    }
+
     /// Where the role installs the plugin; not where the simulated runtime's links are.
     pub(crate) fn host_bin(&self) -> Result<PathBuf> {
         let dir = self.node.file("opt-cni-bin");

@@ -7,8 +7,11 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod attach;
+mod churn;
 mod failures;
+mod faults;
 mod isolation;
+mod migration;
 mod requests;
 mod routes;
 mod sharing;

@@ -74,6 +74,11 @@ impl ChainError {
         matches!(&*self.source, Cause::Exec(error) if error.plugin_is_gone())
     }
 
+    /// Whether the plugin was killed because it did not end in time.
+    pub fn timed_out(&self) -> bool {
+        matches!(&*self.source, Cause::Exec(ExecError::Timeout { .. }))
+    }
+
     /// As a CNI error; a plugin's own code stays what it is. What a plugin printed that is no error of CNI is in the
     /// details: it may hold anything, secrets too, and whoever writes logs leaves details out.
     pub fn to_cni_error(&self) -> CniError {

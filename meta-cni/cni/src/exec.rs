@@ -216,7 +216,13 @@ impl Exec for ProcessExec {
         // STATUS changes nothing: nobody has to wait for it.
         let notes = self.notes_of(call.target.map(|target| &target.container_id));
         let notes = notes.filter(|_| call.verb != Verb::Status);
-        let output = process::run(&exec, &executable, environment(call), call.stdin, notes.as_deref())?;
+        let output = process::run(
+            &exec,
+            &executable,
+            environment(call, std::env::vars_os()),
+            call.stdin,
+            notes.as_deref(),
+        )?;
         if output.status.success() {
             return Ok(output.stdout);
         }
@@ -245,9 +251,13 @@ pub(crate) fn excerpt(output: &[u8]) -> String {
     }
 }
 
-/// The environment of a call: ours, with every CNI variable replaced or taken away.
-fn environment(call: &Call<'_>) -> Vec<(OsString, OsString)> {
-    let inherited = std::env::vars_os().filter(|(name, _)| {
+/// The environment of a call: ours, which is the runtime's, with the variables of this call in place of those of ours.
+/// Plugins are started so by libcni, and some rely on it.
+fn environment(
+    call: &Call<'_>,
+    ours: impl Iterator<Item = (OsString, OsString)>,
+) -> Vec<(OsString, OsString)> {
+    let inherited = ours.filter(|(name, _)| {
         let replaced = ["COMMAND", "CONTAINERID", "NETNS", "IFNAME", "ARGS", "PATH"];
         !name.to_str().and_then(|name| name.strip_prefix("CNI_")).is_some_and(|rest| replaced.contains(&rest))
     });

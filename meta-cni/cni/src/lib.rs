@@ -9,12 +9,15 @@
 //! | be a plugin | [`skel`] |
 //! | run one plugin | [`exec`] |
 //! | run a list of plugins | [`chain`] |
+//! | read what libcni wrote down of an attachment | [`cache`] |
 //! | read a pod's network selections, write its network-status (NPWG standard) | [`npwg`] |
+//! | let a test end the process at a named point | [`point`] |
 //!
 //! The library knows nothing of Kubernetes clients, threads of its own or global state: environment,
 //! streams and executables are passed in.
 
 pub mod args;
+pub mod cache;
 pub mod chain;
 pub mod config;
 pub mod env;
@@ -23,6 +26,7 @@ pub mod exec;
 pub mod ids;
 pub mod netns;
 pub mod npwg;
+pub mod point;
 pub mod result;
 pub mod skel;
 pub mod version;

@@ -18,6 +18,9 @@ use crate::netns::NetnsId;
 use crate::result::AddResult;
 use crate::version::SpecVersion;
 
+/// Most configurations are shorter, in bytes, and are read at once.
+const USUAL_CONFIGURATION: usize = 4 << 10;
+
 /// A CNI plugin: a method per verb.
 pub trait Plugin {
     /// A line for a person who runs the plugin by hand.
@@ -134,7 +137,7 @@ fn answer(plugin: &dyn Plugin, around: &mut Surroundings<'_>) -> Result<String, 
     if env.verb == Verb::Version {
         return Ok(version_text(plugin, around.stdin));
     }
-    let mut text = Vec::new();
+    let mut text = Vec::with_capacity(USUAL_CONFIGURATION);
     around.stdin.read_to_end(&mut text).map_err(|error| {
         newest(CniError::new(Code::IO_FAILURE, format!("read the configuration from stdin: {error}")))
     })?;
@@ -309,7 +312,8 @@ mod tests {
     #[test]
     fn an_error_keeps_its_code_and_a_panic_is_an_error_too() {
         assert_eq!(code(&call("ADD", "eth0", r#"{"name":"n","cniVersion":"1.0.0","fail":123}"#)), 123);
-        let answer = call("ADD", "panic", r#"{"name":"n","cniVersion":"1.0.0"}"#);
+        let answer = catch_unwind(|| call("ADD", "panic", r#"{"name":"n","cniVersion":"1.0.0"}"#));
+        let answer = answer.expect("the panic goes no further than the plugin");
         assert_eq!(code(&answer), 999);
         assert!(answer.1["msg"].as_str().unwrap().starts_with("the plugin panicked"));
     }

@@ -10,6 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use cni::point;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::StoreError;
@@ -91,6 +92,7 @@ pub fn copy_stepwise(
         .and_then(|()| before(Step::Create))
         .and_then(|()| create_in(dir, &mut temporary_name));
     let (file, temporary) = created.map_err(StoreError::write(path))?;
+    point::reached("file: temporary made");
     let outcome = replace(path, dir, (file, &temporary), source, mode, before);
     if outcome.is_err() {
         // The first error is the one to tell; a leftover is harmless.
@@ -109,6 +111,7 @@ fn replace(
 ) -> io::Result<()> {
     before(Step::Fill)?;
     io::copy(source, &mut file)?;
+    point::reached("file: filled");
     before(Step::SyncFile)?;
     if mode == PRIVATE {
         file.sync_data()?;
@@ -117,10 +120,14 @@ fn replace(
         file.set_permissions(Permissions::from_mode(mode))?;
         file.sync_all()?;
     }
+    point::reached("file: synced");
     before(Step::Rename)?;
     std::fs::rename(temporary, path)?;
+    point::reached("file: renamed");
     before(Step::SyncDirectory)?;
-    File::open(dir)?.sync_data()
+    File::open(dir)?.sync_data()?;
+    point::reached("file: name synced");
+    Ok(())
 }
 
 /// Makes a file of a name that is not there. A name that is taken is somebody else's: the next one is tried,
@@ -179,7 +186,10 @@ pub fn make_directory(dir: &Path) -> io::Result<()> {
         (made, _) => made,
     };
     match made {
-        Ok(()) => sync_names(parent.unwrap_or(Path::new("/"))),
+        Ok(()) => {
+            point::reached("directory: made");
+            sync_names(parent.unwrap_or(Path::new("/")))
+        }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
         Err(error) => Err(error),
     }
@@ -208,10 +218,12 @@ pub fn remove_stepwise(
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(StoreError::write(path)(error)),
     }
+    point::reached("file: removed");
     let dir = path.parent().unwrap_or(Path::new("/"));
     let synced =
         before(Removal::SyncDirectory).and_then(|()| File::open(dir)).and_then(|dir| dir.sync_data());
     synced.map_err(StoreError::write(path))?;
+    point::reached("file: removal synced");
     Ok(true)
 }
 

@@ -19,7 +19,7 @@ pub enum StoreError {
         source: io::Error,
     },
     /// A file or directory cannot be written or removed.
-    #[error("write {path}")]
+    #[error("write {path}{}", advice(.source))]
     Write {
         /// Which.
         path: PathBuf,
@@ -73,6 +73,35 @@ impl StoreError {
             Self::Read { .. } | Self::Write { .. } => Code::IO_FAILURE,
             Self::Damaged { .. } => Code::DECODING_FAILURE,
             Self::Schema { .. } | Self::Locked { .. } => Code::TRY_AGAIN_LATER,
+        }
+    }
+}
+
+/// What to do about a disk that takes nothing.
+fn advice(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            ", whose disk is full: free some space there"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            ", whose file system is read-only: see what the kernel says of that disk (dmesg) and mount it writable"
+        }
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_takes_nothing_is_told_with_what_to_do() {
+        for (kind, told) in [
+            (io::ErrorKind::StorageFull, "write /a, whose disk is full: free some space there"),
+            (io::ErrorKind::QuotaExceeded, "write /a, whose disk is full: free some space there"),
+            (io::ErrorKind::PermissionDenied, "write /a"),
+        ] {
+            assert_eq!(StoreError::write(Path::new("/a"))(io::Error::from(kind)).to_string(), told);
         }
     }
 }

@@ -8,6 +8,9 @@
 //!   locks/container/<container id>     one lock per container
 //!   locks/node                         ADD and DEL share it, GC has it alone
 //!   locks/unfinished                   who takes up unfinished work
+//!   locks/configuration                who writes or removes 00-braid.conflist
+//!   locks/line/<attach or detach>      who is next to be attached or detached
+//!   locks/place/<attach or detach>/    as many places as pods are attached or detached at once
 //!   unfinished/<record>                hints: these records are not at rest
 //!   unfinished/.looked                 in which boot all records were last looked through
 //!   running/<boot>/<container id>/     notes: these plugins run (`@` for those that work on no container)
@@ -26,6 +29,7 @@ use cni::{ContainerId, IfName};
 
 use crate::boot::boot_id;
 use crate::names::{file_name, name_of};
+use crate::turn::Line;
 
 /// Where the node directory is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +95,11 @@ impl NodeDirectory {
         self.run.join("locks/container")
     }
 
+    /// The lock of one container. Its id is a plain name.
+    pub(crate) fn container_lock(&self, id: &ContainerId) -> PathBuf {
+        self.container_locks().join(id.as_str())
+    }
+
     /// The lock that ADD and DEL share and GC has alone.
     pub fn node_lock(&self) -> PathBuf {
         self.run.join("locks/node")
@@ -99,6 +108,21 @@ impl NodeDirectory {
     /// The lock of whoever takes up unfinished work.
     pub fn unfinished_lock(&self) -> PathBuf {
         self.run.join("locks/unfinished")
+    }
+
+    /// The lock of whoever writes or removes the runtime's configuration.
+    pub fn configuration_lock(&self) -> PathBuf {
+        self.run.join("locks/configuration")
+    }
+
+    /// The lock of the head of a line.
+    pub(crate) fn line(&self, line: Line) -> PathBuf {
+        self.run.join("locks/line").join(line.as_str())
+    }
+
+    /// The place to which a line leads, by its number.
+    pub(crate) fn place(&self, line: Line, number: usize) -> PathBuf {
+        self.run.join("locks/place").join(line.as_str()).join(number.to_string())
     }
 
     /// All hints at records that are not at rest.
@@ -164,6 +188,11 @@ impl RecordKey {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Component;
+
+    use cni::exec::ProcessExec;
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -182,6 +211,54 @@ mod tests {
     fn other_files_are_no_records() {
         for file in ["", ".new-1", "a@eth0", "a@", "a@b@c", "a b", "a@%zz"] {
             assert_eq!(RecordKey::of_file(file), None, "{file:?}");
+        }
+    }
+
+    /// Names as tenants would like to have them.
+    fn any_name() -> impl Strategy<Value = String> {
+        prop_oneof![
+            "[a-z0-9]{1,8}",
+            "[./%@a-z2ef\\\\\\x00 -]{0,16}",
+            "(\\.\\./){1,6}[a-z]{0,4}",
+            "/[a-z/]{0,12}",
+            ".{0,20}"
+        ]
+    }
+
+    /// Whether a path is so many plain steps below a directory, and not hidden there.
+    fn is_below(path: &Path, dir: &Path, steps: usize) -> bool {
+        let Ok(below) = path.strip_prefix(dir) else { return false };
+        let plain = |part: Component<'_>| matches!(part, Component::Normal(name) if !name.as_encoded_bytes().starts_with(b"."));
+        // What is read of a path may be less than what is written in it.
+        below.as_os_str().len()
+            == below.components().map(|part| part.as_os_str().len() + 1).sum::<usize>() - 1
+            && below.components().count() == steps
+            && below.components().all(plain)
+    }
+
+    proptest! {
+        #[test]
+        fn no_name_of_a_pod_network_container_or_interface_leads_out_of_the_node_directory(
+            one in any_name(),
+            other in any_name(),
+        ) {
+            let dir = NodeDirectory::default();
+            if !one.is_empty() && !other.is_empty() {
+                prop_assert!(is_below(&dir.pod(&one, &other), &dir.pods(), 2), "{}", dir.pod(&one, &other).display());
+            }
+            if let Ok(network) = NetworkRef::parse(&one, &other) {
+                prop_assert!(is_below(&dir.network(&network), &dir.networks(), 2));
+            }
+            if let Ok(id) = ContainerId::parse(&one) {
+                prop_assert!(is_below(&dir.container_lock(&id), &dir.container_locks(), 1), "{id}");
+                let exec = ProcessExec { notes: Some(dir.running()), ..ProcessExec::default() };
+                prop_assert!(is_below(&exec.notes_of(Some(&id)).unwrap(), &dir.running(), 1), "{id}");
+                prop_assert!(is_below(&dir.running(), dir.run(), 2));
+            }
+            if let (Ok(container_id), Ok(if_name)) = (ContainerId::parse(&one), IfName::parse(&other)) {
+                let path = dir.record(&RecordKey { container_id, if_name });
+                prop_assert!(is_below(&path, &dir.records(), 1), "{}", path.display());
+            }
         }
     }
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use cni::ContainerId;
+use cni::{ContainerId, point};
 
 use crate::{NodeDirectory, StoreError, atomic};
 
@@ -26,7 +26,7 @@ pub struct Lock {
 
 /// A file that is locked. Dropping it unlocks it, whoever else has a copy of it.
 #[derive(Debug)]
-struct Held(File);
+pub(crate) struct Held(pub(crate) File);
 
 impl Drop for Held {
     fn drop(&mut self) {
@@ -37,7 +37,7 @@ impl Drop for Held {
 
 /// How a lock is shared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mode {
+pub(crate) enum Mode {
     Shared,
     Exclusive,
 }
@@ -45,12 +45,12 @@ enum Mode {
 impl Lock {
     /// The lock of one container: whatever touches its record holds it.
     pub fn of_container(dir: &NodeDirectory, id: &ContainerId, wait: Duration) -> Result<Self, StoreError> {
-        take(&dir.container_locks().join(id.as_str()), Mode::Exclusive, wait)
+        take(&dir.container_lock(id), Mode::Exclusive, wait)
     }
 
     /// As [`Lock::of_container`], without waiting; `None` if somebody holds it.
     pub fn of_container_if_free(dir: &NodeDirectory, id: &ContainerId) -> Result<Option<Self>, StoreError> {
-        take_if_free(&dir.container_locks().join(id.as_str()), Mode::Exclusive)
+        take_if_free(&dir.container_lock(id), Mode::Exclusive)
     }
 
     /// What ADD and DEL hold, side by side, so that GC cannot run while they do.
@@ -68,6 +68,21 @@ impl Lock {
         take(&dir.node_lock(), Mode::Exclusive, wait)
     }
 
+    /// As [`Lock::against_attachments`], without waiting; `None` while any of them runs.
+    pub fn against_attachments_if_free(dir: &NodeDirectory) -> Result<Option<Self>, StoreError> {
+        take_if_free(&dir.node_lock(), Mode::Exclusive)
+    }
+
+    /// Held by whoever writes or removes the runtime's configuration.
+    pub fn of_configuration(dir: &NodeDirectory, wait: Duration) -> Result<Self, StoreError> {
+        take(&dir.configuration_lock(), Mode::Exclusive, wait)
+    }
+
+    /// As [`Lock::of_configuration`], without waiting; `None` if somebody holds it.
+    pub fn of_configuration_if_free(dir: &NodeDirectory) -> Result<Option<Self>, StoreError> {
+        take_if_free(&dir.configuration_lock(), Mode::Exclusive)
+    }
+
     /// What the one process holds that takes up unfinished work.
     pub fn of_unfinished_work(dir: &NodeDirectory, wait: Duration) -> Result<Self, StoreError> {
         take(&dir.unfinished_lock(), Mode::Exclusive, wait)
@@ -83,11 +98,13 @@ impl Lock {
         // Whoever gets the lock of a file without a name opens the name anew. A file that stays costs an inode until the next boot; the next one to lock it takes it as it is.
         let Self { held, path } = self;
         let _ = std::fs::remove_file(path);
+        point::reached("lock: file removed");
         drop(held);
     }
 }
 
-fn open(path: &Path) -> io::Result<File> {
+/// Opens a lock's file; makes it, and its directory, if there is none.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
     let open = || OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path);
     match open() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -106,19 +123,20 @@ fn is_current(file: &File, path: &Path) -> bool {
     }
 }
 
-fn take_if_free(path: &Path, mode: Mode) -> Result<Option<Lock>, StoreError> {
+pub(crate) fn take_if_free(path: &Path, mode: Mode) -> Result<Option<Lock>, StoreError> {
     loop {
         let file = open(path).map_err(StoreError::write(path))?;
         let Some(held) = try_lock(file, mode).map_err(StoreError::write(path))?.ok() else {
             return Ok(None);
         };
         if is_current(&held.0, path) {
+            point::reached("lock: taken");
             return Ok(Some(Lock { held, path: path.to_owned() }));
         }
     }
 }
 
-fn take(path: &Path, mode: Mode, wait: Duration) -> Result<Lock, StoreError> {
+pub(crate) fn take(path: &Path, mode: Mode, wait: Duration) -> Result<Lock, StoreError> {
     let begun = Instant::now();
     loop {
         let file = open(path).map_err(StoreError::write(path))?;
@@ -127,6 +145,7 @@ fn take(path: &Path, mode: Mode, wait: Duration) -> Result<Lock, StoreError> {
             return Err(StoreError::Locked { path: path.to_owned(), waited: wait });
         };
         if is_current(&held.0, path) {
+            point::reached("lock: taken");
             return Ok(Lock { held, path: path.to_owned() });
         }
     }
@@ -134,13 +153,18 @@ fn take(path: &Path, mode: Mode, wait: Duration) -> Result<Lock, StoreError> {
 
 /// Locks a file, or gives it back if somebody else has it locked.
 fn try_lock(file: File, mode: Mode) -> io::Result<Result<Held, File>> {
+    Ok(if lock_if_free(&file, mode)? { Ok(Held(file)) } else { Err(file) })
+}
+
+/// Whether a file could be locked at once.
+pub(crate) fn lock_if_free(file: &File, mode: Mode) -> io::Result<bool> {
     let tried = match mode {
         Mode::Shared => file.try_lock_shared(),
         Mode::Exclusive => file.try_lock(),
     };
     match tried {
-        Ok(()) => Ok(Ok(Held(file))),
-        Err(TryLockError::WouldBlock) => Ok(Err(file)),
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
         Err(TryLockError::Error(error)) => Err(error),
     }
 }
@@ -175,6 +199,17 @@ mod tests {
     const LONG: Duration = Duration::from_secs(20);
     const SHORT: Duration = Duration::from_millis(50);
 
+    /// Waits until a thread waits for the lock of a file.
+    fn await_waiter<T>(file: &File, thread: &std::thread::ScopedJoinHandle<'_, T>) {
+        let (inode, begun) = (format!(":{} ", file.metadata().unwrap().ino()), Instant::now());
+        let waits = |line: &str| line.contains("->") && line.contains(&inode);
+        while !std::fs::read_to_string("/proc/locks").unwrap().lines().any(waits) {
+            assert!(!thread.is_finished(), "it did not wait");
+            assert!(begun.elapsed() < LONG, "it does not wait");
+            std::thread::yield_now();
+        }
+    }
+
     fn directory() -> (tempfile::TempDir, NodeDirectory, ContainerId) {
         let temp = tempfile::tempdir().unwrap();
         let dir = NodeDirectory::new(temp.path().join("run"), temp.path().join("state"));
@@ -193,6 +228,7 @@ mod tests {
         drop(Lock::of_container(&dir, &other, SHORT).unwrap());
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| Lock::of_container(&dir, &id, LONG).map(drop));
+            await_waiter(&held.held.0, &waiting);
             drop(held);
             waiting.join().unwrap().unwrap();
         });
@@ -215,6 +251,22 @@ mod tests {
     }
 
     #[test]
+    fn who_waited_for_a_lock_whose_file_was_replaced_waits_for_the_new_one() {
+        let (_temp, dir, id) = directory();
+        let old = Lock::of_container(&dir, &id, SHORT).unwrap();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| Lock::of_container(&dir, &id, LONG));
+            await_waiter(&old.held.0, &waiting);
+            std::fs::remove_file(&old.path).unwrap();
+            let new = Lock::of_container_if_free(&dir, &id).unwrap().expect("nobody has the new one");
+            drop(old);
+            await_waiter(&new.held.0, &waiting);
+            drop(new);
+            drop(waiting.join().unwrap().unwrap());
+        });
+    }
+
+    #[test]
     fn a_removed_lock_file_never_lets_two_in() {
         let (_temp, dir, id) = directory();
         let inside = std::sync::atomic::AtomicU32::new(0);
@@ -226,6 +278,8 @@ mod tests {
                         let lock = Lock::of_container(dir, id, LONG).unwrap();
                         let before = inside.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
                         assert_eq!(before, 0, "two hold the lock");
+                        // Time for another one to come in.
+                        (0..20).for_each(|_| std::thread::yield_now());
                         inside.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
                         lock.remove();
                     }

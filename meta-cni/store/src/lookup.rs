@@ -4,6 +4,8 @@
 //! It looks once and never waits. `meta-cni` looks again while an error may pass
 //! ([`LookupError::may_pass`]), the operator after each change; both find the same network.
 
+mod multus;
+
 use std::path::{Path, PathBuf};
 
 use cni::config::directory::{self, LoadError};
@@ -14,9 +16,14 @@ use crate::StoreError;
 use crate::network::{Outcome, RenderedNetwork};
 use crate::node::NodeFacts;
 use crate::settings::{NetworkReference, PrimarySource, Settings};
+use multus::{FILES as MULTUS_FILES, hint as multus_hint};
+pub use multus::{calls_multus, of_multus};
 
-/// Plugins that call plugins, as we do: none of them is a primary.
-const META_PLUGINS: &[&str] = &["meta-cni", "multus", "multus-shim"];
+/// The type of our plugin in configurations.
+const OURSELVES: &str = "meta-cni";
+
+/// How the names of our configuration files begin.
+const OUR_FILES: &str = "00-braid";
 
 /// A network, and where its configuration was found.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +34,17 @@ pub struct Found {
     pub list: NetworkList,
     /// The file that it was read from; `None` for one that stands in the settings.
     pub file: Option<PathBuf>,
+    /// The device that a pod needs for it.
+    pub device: Option<Device>,
+}
+
+/// A device of a device plugin's resource.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// The resource, as the network's annotation names it.
+    pub resource: String,
+    /// Where the annotation was read.
+    pub origin: String,
 }
 
 /// Why a network cannot be had.
@@ -106,9 +124,19 @@ pub enum LookupError {
     },
     /// Nothing can be the primary.
     #[error(
-        "there is no primary network: {dir} holds no CNI configuration besides those of Braid and Multus; install the cluster's network (flannel, calico …) or set \"clusterNetwork\""
+        "there is no primary network: {dir} holds no CNI configuration besides those of Braid and Multus{}; install the cluster's network (flannel, calico …) or set \"clusterNetwork\"", multus_hint(.of_multus)
     )]
     NoPrimary {
+        /// Where it was looked for.
+        dir: PathBuf,
+        /// Those of Multus that are there.
+        of_multus: Vec<PathBuf>,
+    },
+    /// Braid is being taken away, and nothing comes after it.
+    #[error(
+        "Braid is being taken away from this node, and {dir} holds no other CNI configuration that could attach pods; install the cluster's network (flannel, calico, Multus …) there"
+    )]
+    NoNext {
         /// Where it was looked for.
         dir: PathBuf,
     },
@@ -144,6 +172,7 @@ impl LookupError {
             | Self::NotOnNode { .. }
             | Self::Unknown { .. }
             | Self::NoPrimary { .. }
+            | Self::NoNext { .. }
             | Self::NotReady { .. } => Code::TRY_AGAIN_LATER,
             Self::Refused { .. } | Self::Recursive { .. } => Code::INVALID_CONFIG,
             Self::Store { source, .. } => source.code(),
@@ -167,9 +196,10 @@ impl LookupError {
 pub fn primary(settings: &Settings) -> Result<Vec<Found>, LookupError> {
     let all = match &settings.primary {
         PrimarySource::Named(reference) => vec![configured(settings, "clusterNetwork", reference)?],
-        PrimarySource::Delegates(delegates) => {
-            delegates.iter().map(|list| Found { network: None, list: list.clone(), file: None }).collect()
-        }
+        PrimarySource::Delegates(delegates) => delegates
+            .iter()
+            .map(|list| Found { network: None, list: list.clone(), file: None, device: None })
+            .collect(),
         PrimarySource::FirstIn(dir) => vec![first_in(dir)?],
         PrimarySource::FileIn { dir, file } => vec![load(&dir.join(file))?],
     };
@@ -242,12 +272,12 @@ pub fn rendered(settings: &Settings, network: &NetworkRef) -> Result<Found, Look
     if NodeFacts::are_of_earlier_boot(dir) {
         return Err(LookupError::OfEarlierBoot { network: network.clone(), path });
     }
-    let of = |list, file| Found { network: Some(network.clone()), list, file: Some(file) };
-    match rendered.outcome {
+    let RenderedNetwork { origin, resource_name, outcome, .. } = rendered;
+    let device = resource_name.map(|resource| Device { resource, origin: origin.clone() });
+    let of = |list, file| Found { network: Some(network.clone()), list, file: Some(file), device };
+    match outcome {
         Outcome::Ready { list } => Ok(of(list, path)),
-        Outcome::Refused { reason } => {
-            Err(LookupError::Refused { network: network.clone(), reason, origin: rendered.origin })
-        }
+        Outcome::Refused { reason } => Err(LookupError::Refused { network: network.clone(), reason, origin }),
         Outcome::OnNode { name } => {
             let load = |source| LookupError::Load { network: network.to_string(), source };
             match directory::find(&settings.conf_dir, &name).map_err(load)? {
@@ -289,7 +319,7 @@ fn by_name(settings: &Settings, setting: &'static str, name: &NetworkName) -> Re
     }
     let load = |source| LookupError::Load { network: name.to_string(), source };
     match directory::find(&settings.conf_dir, name).map_err(load)? {
-        Some((file, list)) => Ok(Found { network: None, list, file: Some(file) }),
+        Some((file, list)) => Ok(Found { network: None, list, file: Some(file), device: None }),
         None => Err(LookupError::Unknown {
             setting,
             name: name.clone(),
@@ -302,7 +332,7 @@ fn by_name(settings: &Settings, setting: &'static str, name: &NetworkName) -> Re
 fn load(path: &Path) -> Result<Found, LookupError> {
     let failed = |source| LookupError::Load { network: path.display().to_string(), source };
     let list = directory::load(path).map_err(failed)?;
-    Ok(Found { network: None, list, file: Some(path.to_owned()) })
+    Ok(Found { network: None, list, file: Some(path.to_owned()), device: None })
 }
 
 /// The first configuration of a directory by file name, those of Braid and Multus left out.
@@ -310,10 +340,9 @@ fn load(path: &Path) -> Result<Found, LookupError> {
 /// A file that cannot be loaded is an error and not passed over: it may be the primary's, half written, and
 /// the next one would give pods another network.
 fn first_in(dir: &Path) -> Result<Found, LookupError> {
-    let listing = |source| LookupError::Load { network: dir.display().to_string(), source };
-    for path in directory::files(dir, directory::CONFIGURATIONS).map_err(listing)? {
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        if name.starts_with("00-multus") || name.starts_with("00-braid") {
+    for path in configurations(dir)? {
+        let name = file_name(&path);
+        if name.starts_with(MULTUS_FILES) || name.starts_with(OUR_FILES) {
             continue;
         }
         let found = load(&path)?;
@@ -321,13 +350,53 @@ fn first_in(dir: &Path) -> Result<Found, LookupError> {
             return Ok(found);
         }
     }
-    Err(LookupError::NoPrimary { dir: dir.to_owned() })
+    Err(LookupError::NoPrimary { dir: dir.to_owned(), of_multus: of_multus(dir) })
 }
 
+/// What the runtime takes once our configuration is gone: the next one of its directory. Multus's counts; one that
+/// would lead back to us does not.
+///
+/// As for the primary, a file that cannot be loaded is an error and not passed over.
+pub fn next(settings: &Settings) -> Result<Found, LookupError> {
+    let dir = &settings.cni_conf_dir;
+    for path in configurations(dir)? {
+        if file_name(&path).starts_with(OUR_FILES) {
+            continue;
+        }
+        let found = load(&path)?;
+        if !leads_to_us(&found.list) {
+            return Ok(found);
+        }
+    }
+    Err(LookupError::NoNext { dir: dir.clone() })
+}
+
+fn configurations(dir: &Path) -> Result<Vec<PathBuf>, LookupError> {
+    let listing = |source| LookupError::Load { network: dir.display().to_string(), source };
+    directory::files(dir, directory::CONFIGURATIONS).map_err(listing)
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// The first plugin of a list that calls plugins, as we do: none such is a primary.
 fn meta_plugin(list: &NetworkList) -> Option<String> {
-    let own = std::env::current_exe().ok().and_then(|exe| Some(exe.file_name()?.to_str()?.to_owned()));
-    let types = list.plugins.iter().map(|plugin| plugin.plugin().as_str());
-    types.into_iter().find(|t| META_PLUGINS.contains(t) || own.as_deref() == Some(*t)).map(str::to_owned)
+    let mut types = list.plugins.iter().map(|plugin| plugin.plugin().as_str());
+    types.find(|plugin| is_us(plugin) || multus::is_multus(plugin)).map(str::to_owned)
+}
+
+fn is_us(plugin: &str) -> bool {
+    let own = std::env::current_exe().ok();
+    plugin == OURSELVES || own.and_then(|exe| exe.file_name().map(|own| own == plugin)).unwrap_or_default()
+}
+
+/// Whether running a list runs us: directly, or through Multus that took our configuration for the primary's.
+pub fn leads_to_us(list: &NetworkList) -> bool {
+    list.plugins.iter().any(|plugin| {
+        let kind = plugin.plugin().as_str();
+        is_us(kind) || multus::is_multus(kind) && multus::delegates_to(plugin, OURSELVES, OUR_FILES, "braid")
+    })
 }
 
 fn refuse_recursion(list: &NetworkList) -> Result<(), LookupError> {
@@ -406,6 +475,50 @@ mod tests {
         std::fs::write(node.path("net.d/10-a.conflist"), "{\"name\":").unwrap();
         let error = primary(&settings).unwrap_err();
         assert!(error.may_pass(), "half written: the next one would be another network: {error}");
+    }
+
+    #[test]
+    fn multus_is_no_primary_under_whatever_name_and_where_it_is_alone_it_is_said_what_to_do() {
+        let node = Node::new();
+        let settings = node.settings(json!({}));
+        // Half written, as Multus leaves it when it reads the primary's file at the wrong moment.
+        std::fs::write(node.path("net.d/00-multus.conf"), "").unwrap();
+        node.write("net.d/10-renamed.conflist", "other", "multus-cni");
+        let error = primary(&settings).unwrap_err().to_string();
+        assert!(error.contains("(00-multus.conf, 10-renamed.conflist are Multus's own"), "{error}");
+        assert!(error.contains("put the primary's own file back"), "{error}");
+        node.write("net.d/20-b.conflist", "b", "bridge");
+        assert_eq!(file(primary(&settings)), node.path("net.d/20-b.conflist"));
+        let of_multus = of_multus(&node.path("net.d"));
+        assert_eq!(of_multus, [node.path("net.d/00-multus.conf"), node.path("net.d/10-renamed.conflist")]);
+    }
+
+    #[test]
+    fn what_comes_after_us_may_be_multus_but_nothing_that_leads_back_to_us() {
+        let node = Node::new();
+        let settings = node.settings(json!({"cniConfDir": node.path("net.d")}));
+        node.write("net.d/00-braid.conflist", "braid", "meta-cni");
+        let error = next(&settings).unwrap_err();
+        assert!(matches!(error, LookupError::NoNext { .. }) && error.may_pass(), "{error}");
+        node.write("net.d/20-b.conflist", "b", "bridge");
+        node.write("net.d/05-again.conflist", "again", "meta-cni");
+        assert_eq!(next(&settings).unwrap().file, Some(node.path("net.d/20-b.conflist")));
+        let multus = node.path("net.d/00-multus.conf");
+        for (keys, leads_back) in [
+            (json!({"clusterNetwork": "/host/etc/cni/net.d/00-braid.conflist"}), true),
+            (json!({"clusterNetwork": "braid"}), true),
+            (json!({"delegates": [{"name": "x", "type": "meta-cni"}]}), true),
+            (json!({"delegates": [{"name": "x", "plugins": [{"type": "a"}, {"type": "meta-cni"}]}]}), true),
+            (json!({"clusterNetwork": "/host/etc/cni/net.d/20-b.conflist"}), false),
+            (json!({"delegates": [{"name": "b", "type": "bridge"}]}), false),
+        ] {
+            let mut conf = json!({"name": "multus-cni-network", "type": "multus-shim"});
+            conf.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
+            std::fs::write(&multus, conf.to_string()).unwrap();
+            let found = next(&settings).unwrap();
+            assert_eq!(found.file.as_ref() != Some(&multus), leads_back, "{keys}");
+            assert_eq!(calls_multus(&found.list), !leads_back, "{keys}");
+        }
     }
 
     #[test]

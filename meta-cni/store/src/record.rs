@@ -14,7 +14,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use cni::netns::NetnsId;
 use cni::npwg::NetworkRef;
 use cni::result::Family;
-use cni::{AddResult, CapabilityArgs, CniArgs, IfName, NetworkList};
+use cni::{AddResult, CapabilityArgs, CniArgs, IfName, NetworkList, point};
+use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
 
 use crate::document::{self, Document};
@@ -154,7 +155,17 @@ impl Record {
 
     /// Reads a record; `None` if there is none.
     pub fn read(dir: &NodeDirectory, key: &RecordKey) -> Result<Option<Self>, StoreError> {
-        document::read(&dir.record(key))
+        let path = dir.record(key);
+        let record: Option<Self> = document::read(&path)?;
+        match &record {
+            // It would be undone under another name, and this file would stay for ever.
+            Some(record) if record.key() != *key => {
+                let other = record.key().file_name();
+                let source = serde_json::Error::custom(format_args!("it is the record {other}"));
+                Err(StoreError::Damaged { path, source })
+            }
+            _ => Ok(record),
+        }
     }
 
     /// Writes the record and keeps its hint in step.
@@ -176,6 +187,7 @@ impl Record {
         }
         before(Step::MakeHint).map_err(StoreError::write(&path))?;
         make_hint(dir, &key)?;
+        point::reached("record: hint made");
         atomic::write_stepwise(&path, &text, &mut |step| before(Step::Write(step)))
     }
 
@@ -246,6 +258,15 @@ pub fn unfinished_stepwise(dir: &NodeDirectory, before: Before<'_>) -> Result<Ve
     hints(dir)
 }
 
+/// Whether any record has an attachment to undo. One that cannot be read may have.
+pub fn any_to_undo(dir: &NodeDirectory) -> Result<bool, StoreError> {
+    let may_have = |key: &RecordKey| match Record::read(dir, key) {
+        Ok(record) => record.is_some_and(|record| !record.attachments.is_empty()),
+        Err(_) => true,
+    };
+    Ok(Record::list(dir)?.iter().any(may_have))
+}
+
 fn hints(dir: &NodeDirectory) -> Result<Vec<RecordKey>, StoreError> {
     let files = atomic::files(&dir.unfinished())?;
     Ok(files.iter().filter_map(|file| RecordKey::of_file(file)).collect())
@@ -282,7 +303,10 @@ pub fn remove_hint(dir: &NodeDirectory, key: &RecordKey) -> Result<(), StoreErro
     let path = dir.unfinished().join(key.file_name());
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(StoreError::write(&path)(error)),
-        _ => Ok(()),
+        _ => {
+            point::reached("record: hint removed");
+            Ok(())
+        }
     }
 }
 
@@ -335,6 +359,17 @@ mod tests {
         assert!(Record::remove(&dir, &it.key()).unwrap());
         assert!(unfinished_ids(&dir).is_empty());
         assert!(Record::list(&dir).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_record_under_the_name_of_another_is_damaged() {
+        let (_temp, dir) = directory();
+        let it = record("c1", Phase::Attached);
+        it.write(&dir).unwrap();
+        let other = RecordKey::of_file("c2").unwrap();
+        std::fs::rename(dir.record(&it.key()), dir.record(&other)).unwrap();
+        let error = Record::read(&dir, &other).unwrap_err();
+        assert!(error.to_string().ends_with("c2 is damaged (it is the record c1); move it away"), "{error}");
     }
 
     #[test]

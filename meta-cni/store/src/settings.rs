@@ -50,6 +50,10 @@ pub struct Settings {
     pub bin_dir: PathBuf,
     /// `attachmentConcurrency`: how many secondary attachments run side by side.
     pub attachment_concurrency: NonZeroUsize,
+    /// `podsAtOnce`: how many pods are attached at once on the node, and how many detached.
+    pub pods_at_once: PodsAtOnce,
+    /// `turnWait`: how long ADD waits for its turn among them.
+    pub turn_wait: Duration,
     /// `networkWait`: how long a network or pod file that is not there yet is waited for.
     pub network_wait: Duration,
     /// `readinessWait`: how long the readiness file and the primary's configuration are waited for.
@@ -66,6 +70,12 @@ pub struct Settings {
     pub log: LogSettings,
     /// `runDir` and `stateDir`.
     pub directory: NodeDirectory,
+    /// `retired`: Braid is being taken away from this node, and only what it attached is still its business.
+    pub retired: bool,
+    /// `cniConfDir`: where the runtime looks for configurations, ours among them.
+    pub cni_conf_dir: PathBuf,
+    /// `multusCacheDir`: where Multus wrote down what it attached.
+    pub multus_cache_dir: PathBuf,
     /// Settings that mean nothing to this version, each with a reason where one is known.
     pub passed_over: Vec<PassedOver>,
 }
@@ -104,6 +114,34 @@ impl std::fmt::Display for NetworkReference {
             Self::Path(path) => path.display().fmt(f),
         }
     }
+}
+
+/// How many pods are attached at once on a node, and how many detached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PodsAtOnce {
+    /// Nothing is said: as many as suit the node's processors.
+    ByProcessors,
+    /// So many.
+    Most(NonZeroUsize),
+    /// `0`: all that come.
+    All,
+}
+
+impl PodsAtOnce {
+    /// The bound on a node of so many processors; `None` where there is none.
+    pub fn on(self, processors: usize) -> Option<NonZeroUsize> {
+        match self {
+            Self::ByProcessors => {
+                NonZeroUsize::new(processors.saturating_mul(Self::PER_PROCESSOR).max(Self::FEWEST))
+            }
+            Self::Most(most) => Some(most),
+            Self::All => None,
+        }
+    }
+
+    /// docs/benchmarks.md has the figures that led to these two.
+    const PER_PROCESSOR: usize = 4;
+    const FEWEST: usize = 8;
 }
 
 /// What the runtime gets as the result of ADD.
@@ -183,13 +221,16 @@ pub const OF_CNI: &[&str] = &[
 /// Settings of Multus that have nothing to set here.
 const OF_MULTUS: &[(&str, &str)] = &[
     ("auxiliaryCNIChainName", "put the chain's plugins into the primary's subdirectory"),
-    ("cniDir", "records are kept under stateDir"),
+    ("cniDir", "records are kept under stateDir; what Multus left is looked for in multusCacheDir"),
     ("daemonSocketDir", "there is no daemon to talk to"),
     ("kubeconfig", "nothing is asked of the API server here"),
     ("retryDeleteOnError", "what could not be undone always stays recorded"),
 ];
 
 impl Settings {
+    /// Where runtimes look for configurations, unless told otherwise.
+    pub const CNI_CONF_DIR: &str = "/etc/cni/net.d";
+
     /// Reads the settings from a plugin's configuration.
     pub fn parse(config: &Map<String, Value>) -> Result<Self, SettingsError> {
         let mut reader = Reader::new(config);
@@ -206,6 +247,8 @@ impl Settings {
             conf_dir: reader.path_or("confDir", "/etc/cni/multus/net.d")?,
             bin_dir: reader.path_or("binDir", "/opt/cni/bin")?,
             attachment_concurrency: reader.count("attachmentConcurrency")?,
+            pods_at_once: reader.pods_at_once("podsAtOnce")?,
+            turn_wait: reader.duration("turnWait", Duration::from_secs(120))?,
             network_wait: reader.duration("networkWait", Duration::from_secs(5))?,
             readiness_wait: reader.duration("readinessWait", Duration::from_secs(10))?,
             lock_wait: reader.duration("lockWait", Duration::from_secs(60))?,
@@ -221,6 +264,9 @@ impl Settings {
                 reader.path_or("runDir", NodeDirectory::RUN)?,
                 reader.path_or("stateDir", NodeDirectory::STATE)?,
             ),
+            retired: reader.flag("retired", false)?,
+            cni_conf_dir: reader.path_or("cniConfDir", Self::CNI_CONF_DIR)?,
+            multus_cache_dir: reader.path_or("multusCacheDir", "/var/lib/cni/multus")?,
             passed_over: Vec::new(),
         };
         if settings.delegate_timeout.is_zero() {
@@ -247,7 +293,7 @@ fn primary(reader: &mut Reader<'_>) -> Result<PrimarySource, SettingsError> {
         let problem = format!("contradicts {first:?}: both say what the primary is; leave one of them out");
         return Err(SettingsError::new(second, problem));
     }
-    let dir = directory.unwrap_or_else(|| "/etc/cni/net.d".into());
+    let dir = directory.unwrap_or_else(|| Settings::CNI_CONF_DIR.into());
     Ok(match (named, delegates, file) {
         (Some(named), ..) => PrimarySource::Named(named),
         (None, Some(delegates), _) => PrimarySource::Delegates(delegates),

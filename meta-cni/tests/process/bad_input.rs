@@ -187,6 +187,10 @@ fn bad_settings() -> Vec<(Value, &'static str)> {
             "\"attachmentConcurrency\" is 0; it has to be a whole number from 1 to 64",
         ),
         (json!({"attachmentConcurrency": 1.5}), "\"attachmentConcurrency\" is 1.5"),
+        (
+            json!({"podsAtOnce": -1}),
+            "\"podsAtOnce\" is -1; it has to be a whole number from 0 (no bound) to 1000",
+        ),
         (json!({"networkWait": 5}), "\"networkWait\" is 5; it has to be a text like \"250ms\""),
         (json!({"lockWait": "5 s"}), "\"lockWait\" is \"5 s\""),
         (json!({"delegateTimeout": "0s"}), "\"delegateTimeout\" is zero"),

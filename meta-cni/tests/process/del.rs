@@ -12,6 +12,7 @@ use crate::harness::Node;
 fn del_undoes_what_add_did_whatever_the_node_says_now() {
     let mut node = Node::with(&["a", "b"]);
     node.install("other");
+    node.network("default/a", json!({"plugins": [{"type": "a", "policy": {"kubeconfig": "/etc/a"}}]}));
     node.add("c1").networks("a,b").result();
     let added = node.calls();
     node.forget();

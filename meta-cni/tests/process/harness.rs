@@ -1,7 +1,7 @@
 //! A node in a temporary directory: its settings, its node directory, steerable plugins, and calls of the built
 //! `meta-cni` as a runtime makes them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Write;
@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -35,25 +35,27 @@ pub(crate) const NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
 /// The primary that a pod asks for.
 pub(crate) const DEFAULT_NETWORK: &str = "v1.multus-cni.io/default-network";
 
-/// The steerable plugin. `cargo test` builds examples; with `--test process` it does not, so it is built here
+/// A plugin among the examples. `cargo test` builds examples; with `--test process` it does not, so it is built here
 /// when it is missing or older than its source.
-fn steerable() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let target = Path::new(META_CNI).parent().unwrap();
-        let built = target.join("examples/steerable");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/steerable.rs");
+fn example(name: &str) -> PathBuf {
+    static LOOKED_AT: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let target = Path::new(META_CNI).parent().unwrap();
+    let built = target.join("examples").join(name);
+    let mut looked_at = LOOKED_AT.lock().unwrap();
+    if !looked_at.contains(name) {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("examples/{name}.rs"));
         let changed = |path: &Path| path.metadata().and_then(|meta| meta.modified()).ok();
         if changed(&built) < changed(&source) {
             let mut cargo = Command::new(env!("CARGO"));
-            cargo.args(["build", "--quiet", "--package", "meta-cni", "--example", "steerable"]);
+            cargo.args(["build", "--quiet", "--package", "meta-cni", "--example", name]);
             if target.ends_with("release") {
                 cargo.arg("--release");
             }
-            assert!(cargo.status().unwrap().success(), "the steerable plugin cannot be built");
+            assert!(cargo.status().unwrap().success(), "the plugin {name} cannot be built");
         }
-        built
-    })
+        looked_at.insert(name.to_owned());
+    }
+    built
 }
 
 /// A node.
@@ -66,7 +68,12 @@ pub(crate) struct Node {
 impl Node {
     /// A node whose primary network `cluster` is of one plugin, `primary`; its lists are complete.
     pub(crate) fn new() -> Self {
-        let mut node = Self { temp: tempfile::tempdir().unwrap(), settings: Map::new() };
+        Self::below(&std::env::temp_dir())
+    }
+
+    /// A node as [`Node::new`] makes it, in a directory of its own below another.
+    pub(crate) fn below(dir: &Path) -> Self {
+        let mut node = Self { temp: tempfile::tempdir_in(dir).unwrap(), settings: Map::new() };
         for dir in ["bin", "net.d", "named.d"] {
             fs::create_dir(node.path(dir)).unwrap();
         }
@@ -77,6 +84,8 @@ impl Node {
             "binDir": node.path("bin"),
             "runDir": node.path("run"),
             "stateDir": node.path("state"),
+            "cniConfDir": node.path("net.d"),
+            "multusCacheDir": node.path("cni/multus"),
             "networkWait": "0s",
             "readinessWait": "0s",
             "lockWait": "20s",
@@ -126,7 +135,12 @@ impl Node {
 
     /// Puts the steerable plugin into the directory of plugins under a name.
     pub(crate) fn install(&self, plugin: &str) {
-        std::os::unix::fs::symlink(steerable(), self.path("bin").join(plugin)).unwrap();
+        self.install_as(plugin, "steerable");
+    }
+
+    /// Puts a plugin among the examples into the directory of plugins under a name.
+    pub(crate) fn install_as(&self, plugin: &str, of: &str) {
+        std::os::unix::fs::symlink(example(of), self.path("bin").join(plugin)).unwrap();
     }
 
     /// Takes a plugin away.
@@ -223,7 +237,14 @@ impl Node {
         for (key, value) in [("cniVersion", "1.1.0"), ("name", "braid"), ("type", "meta-cni")] {
             config.entry(key).or_insert_with(|| value.into());
         }
-        let run = Run { node: self, env: BTreeMap::new(), config, stdin: None, arguments: Vec::new() };
+        let run = Run {
+            node: self,
+            env: BTreeMap::new(),
+            config,
+            stdin: None,
+            arguments: Vec::new(),
+            through: Vec::new(),
+        };
         run.env("CNI_COMMAND", verb).env("CNI_PATH", self.path("bin")).capability(ANNOTATIONS, json!({}))
     }
 
@@ -399,9 +420,17 @@ pub(crate) struct Run<'a> {
     config: Map<String, Value>,
     stdin: Option<Vec<u8>>,
     arguments: Vec<OsString>,
+    through: Vec<OsString>,
 }
 
 impl Run<'_> {
+    /// Another program starts it: these words stand before it.
+    #[allow(dead_code)] // Tests of faults need it, which share this file.
+    pub(crate) fn through(mut self, words: &[&str]) -> Self {
+        self.through = words.iter().map(OsString::from).collect();
+        self
+    }
+
     pub(crate) fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
         self.env.insert(name.to_owned(), value.into());
         self
@@ -473,8 +502,10 @@ impl Run<'_> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let paths = ["stdout", "stderr"].map(|name| self.node.path(&format!("{name}-{number}")));
-        let mut command = Command::new(META_CNI);
-        command.args(&self.arguments).env_clear().envs(&self.env).stdin(Stdio::piped());
+        let mut words = self.through;
+        words.push(META_CNI.into());
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).args(&self.arguments).env_clear().envs(&self.env).stdin(Stdio::piped());
         command.stdout(File::create(&paths[0]).unwrap()).stderr(File::create(&paths[1]).unwrap());
         let mut child = command.spawn().unwrap();
         let stdin = self.stdin.unwrap_or_else(|| Value::Object(self.config).to_string().into_bytes());
@@ -526,14 +557,18 @@ impl Running {
 
     /// Waits for its end.
     pub(crate) fn answer(mut self) -> Answer {
-        let timeout = Timespec::try_from(LONG + LONG).unwrap();
-        if poll(&mut [PollFd::new(&self.exit, PollFlags::IN)], Some(&timeout)).unwrap() == 0 {
+        if !self.ends_within(LONG + LONG) {
             self.child.kill().unwrap();
             panic!("meta-cni did not end");
         }
         let status = self.child.wait().unwrap();
         let [stdout, stderr] = self.paths.map(|path| fs::read_to_string(path).unwrap());
         Answer { status, stdout, stderr }
+    }
+
+    pub(crate) fn ends_within(&self, wait: Duration) -> bool {
+        let wait = Timespec::try_from(wait).unwrap();
+        poll(&mut [PollFd::new(&self.exit, PollFlags::IN)], Some(&wait)).unwrap() > 0
     }
 
     /// Waits until it waits for files.

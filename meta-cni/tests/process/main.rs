@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test may fail loudly.
 
 mod add;
+mod alone;
 mod bad_input;
 mod by_hand;
 mod check;
@@ -17,7 +18,10 @@ mod locks;
 mod logs;
 mod merged_result;
 mod misbehaviour;
+mod multus;
+mod retired;
 mod side_by_side;
+mod turns;
 mod undo;
 mod unfinished;
 mod waiting;

@@ -69,8 +69,10 @@ fn a_plugin_that_hangs_is_killed_named_and_undone() {
     let error = answer.error();
     assert_eq!(error.code.0, 999);
     let path = node.path("bin/a").display().to_string();
-    let expected =
-        format!("{path} did not end within 300ms and was killed; on stderr: \"waiting for a lease\"");
+    let expected = format!(
+        "{path} did not end within 300ms and was killed; see what it waits for, or raise \"delegateTimeout\"; \
+         on stderr: \"waiting for a lease\""
+    );
     assert!(error.to_string().ends_with(&expected), "{error}");
     assert!(answer.stderr.contains("waiting for a lease"), "relayed as it came");
     assert_eq!(node.done()[2..], ["DEL a net1", "DEL primary eth0"]);

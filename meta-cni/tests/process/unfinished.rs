@@ -382,3 +382,67 @@ fn nothing_in_the_node_directory_is_anybody_elses_business() {
     fs::write(node.path("go-on-2"), "").unwrap();
     running.answer().result();
 }
+
+#[test]
+fn a_pod_of_which_four_sandboxes_cannot_be_undone_gets_no_fifth_one() {
+    let node = Node::with(&["a"]);
+    node.fail("a", "ADD", 41);
+    node.fail("a", "DEL", 42);
+    for container in ["c1", "c2", "c3", "c4"] {
+        assert_eq!(node.add(container).networks("a").error().code.0, 41);
+        assert!(node.record(container).is_some());
+    }
+    node.forget();
+    let error = node.add("c5").networks("a").error();
+    assert_eq!(error.code.0, 11);
+    assert!(error.msg.contains("earlier sandboxes of this pod are still to be undone"), "{error}");
+    assert!(error.msg.contains("a cannot DEL"), "{error}");
+    assert!(node.record("c5").is_none());
+    assert!(node.calls().iter().all(|call| call.env["CNI_CONTAINERID"] != "c5"), "{:?}", node.done());
+    // Another pod is another matter, and so is an earlier sandbox of this one.
+    let other = "K8S_POD_NAMESPACE=default;K8S_POD_NAME=web;K8S_POD_UID=uid-2";
+    node.add("d1").env("CNI_ARGS", other).result();
+    node.mend("a", "ADD");
+    node.mend("a", "DEL");
+    node.add("c4").networks("a").result();
+    node.gc_by_hand().answer();
+    node.add("c5").networks("a").result();
+}
+
+#[test]
+fn a_sandbox_that_another_add_is_just_adding_is_none_that_cannot_be_undone() {
+    let node = Node::with(&["a", "b"]);
+    node.fail("a", "ADD", 41);
+    node.fail("a", "DEL", 42);
+    for container in ["c1", "c2", "c3"] {
+        node.add(container).networks("a").error();
+    }
+    node.steer("b", "ADD", json!({"until": node.path("go-on")}));
+    let running = node.add("c4").networks("b").start();
+    node.await_call("ADD b net1");
+    let phases = ["c1", "c2", "c3", "c4"].map(|container| node.record(container).unwrap().phase);
+    assert_eq!(phases, [Phase::Deleting, Phase::Deleting, Phase::Deleting, Phase::Intended]);
+    node.add("c5").result();
+    fs::write(node.path("go-on"), "").unwrap();
+    running.answer().result();
+}
+
+#[test]
+fn each_later_attempt_begins_with_another_attachment() {
+    let node = Node::with(&["a", "b"]);
+    node.add("c1").networks("a,b").result();
+    for plugin in ["primary", "a", "b"] {
+        node.fail(plugin, "DEL", 42);
+    }
+    node.forget();
+    node.del("c1").error();
+    assert_eq!(node.take_done(), ["DEL b net2", "DEL a net1", "DEL primary eth0"]);
+    node.status().succeed();
+    assert_eq!(node.take_done(), ["DEL a net1", "DEL primary eth0", "DEL b net2"]);
+    node.age("c1", Duration::from_secs(2));
+    node.status().succeed();
+    assert_eq!(node.take_done(), ["DEL primary eth0", "DEL b net2", "DEL a net1"]);
+    let left = node.record("c1").unwrap().attachments;
+    let left: Vec<_> = left.iter().map(|attachment| attachment.if_name.as_str()).collect();
+    assert_eq!(left, ["eth0", "net1", "net2"], "the plan's order is kept");
+}

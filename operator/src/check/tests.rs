@@ -11,7 +11,7 @@ fn told(files: &[(&str, &str)]) -> (Verdict, Vec<String>, String) {
     let paths: Vec<_> =
         files.iter().map(|(name, _)| path(name)).filter(|path| path.parent() == Some(dir.path())).collect();
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let verdict = check(&paths, &mut out, &mut err).unwrap();
+    let verdict = check(&paths, Permissions::default(), &mut out, &mut err).unwrap();
     let text =
         |bytes: Vec<u8>| String::from_utf8(bytes).unwrap().replace(&format!("{}/", dir.path().display()), "");
     (verdict, text(out).lines().map(str::to_owned).collect(), text(err))
@@ -211,7 +211,8 @@ fn files_that_cannot_be_checked_are_told_apart_from_wrong_ones() {
         assert!(lines[0].starts_with("b.yaml: default/a: error: "), "the others are checked: {lines:?}");
     }
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let verdict = check(&["/nowhere/a.yaml".into(), "/".into()], &mut out, &mut err).unwrap();
+    let verdict =
+        check(&["/nowhere/a.yaml".into(), "/".into()], Permissions::default(), &mut out, &mut err).unwrap();
     assert_eq!(verdict, Verdict::Unable);
     let err = String::from_utf8(err).unwrap();
     assert!(

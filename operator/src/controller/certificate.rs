@@ -86,15 +86,15 @@ enum CertificateError {
     #[error("{verb} the ValidatingWebhookConfiguration {name}{hint}", hint = hint(source))]
     Configuration { verb: &'static str, name: String, source: kube::Error },
     #[error(
-        "tell the CA: there is no ValidatingWebhookConfiguration {0}, so no admission request comes; apply \
-         deploy/webhook/validating-webhook.yaml, or switch the webhook off with port 0"
+        "tell the CA: there is no ValidatingWebhookConfiguration {0}, so no admission request comes; upgrade \
+         the chart with webhook.enabled, apply deploy/manifests/parts/webhook.yaml, or switch the webhook off with port 0"
     )]
     NoConfiguration(String),
 }
 
 fn hint(error: &kube::Error) -> &'static str {
     match meaning(error) {
-        Meaning::Forbidden => "; apply deploy/rbac/controller.yaml",
+        Meaning::Forbidden => "; upgrade the chart, or apply deploy/manifests/parts/rbac-controller.yaml",
         _ => "",
     }
 }

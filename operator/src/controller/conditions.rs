@@ -28,6 +28,7 @@ use tracing::warn;
 use super::known::{Content, Network, State};
 use crate::known::Known;
 use crate::metrics::{ByOutcome, Metrics, Outcome};
+use crate::permissions::Permissions;
 use desired::Finding;
 use pace::{Overdue, Pace};
 use write::{Told, Written};
@@ -49,9 +50,15 @@ const WRITE_STATUS: &str = "write the status of networks";
 const WRITE_EVENT: &str = "write events of networks";
 
 /// Keeps the status of all networks right for ever. `reporter` is this process, for events.
-pub async fn run(client: Client, reporter: &str, known: &Known<State>, metrics: &Metrics) -> Infallible {
+pub async fn run(
+    client: Client,
+    reporter: &str,
+    permissions: &Permissions,
+    known: &Known<State>,
+    metrics: &Metrics,
+) -> Infallible {
     tokio::select! {
-        never = watching::run(client.clone(), known, metrics) => never,
+        never = watching::run(client.clone(), permissions, known, metrics) => never,
         never = Writer::new(client, reporter, known, metrics).run() => never,
     }
 }

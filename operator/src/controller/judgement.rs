@@ -32,6 +32,8 @@ use cni::npwg::{NetworkRef, RESOURCE_NAME};
 use serde_json::Value;
 use store::network::{Outcome, RenderedNetwork};
 
+use crate::node::render::LONGEST_CONFIG;
+
 pub use neighbours::Neighbours;
 
 /// What is to be said of a network, for people.
@@ -85,6 +87,9 @@ pub fn examine(list: &NetworkList, judgement: &mut Judgement) {
 
 /// What is allowed in the text of a configuration, and seldom meant.
 pub fn hints(config: &str) -> Vec<&'static str> {
+    if config.len() > LONGEST_CONFIG {
+        return Vec::new();
+    }
     let Ok(Value::Object(object)) = serde_json::from_str(config) else { return Vec::new() };
     let has = |key: &str| object.get(key).is_some_and(|value| !value.is_null() && value.as_str() != Some(""));
     let hints = [

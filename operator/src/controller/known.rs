@@ -1,13 +1,14 @@
 //! What the controller role knows: whether it leads, and while it does, the networks and the nodes' reports.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
-use crds::NetworkAttachmentDefinitionStatus;
-use kube::runtime::watcher::Event;
+use crds::{NetworkAttachmentDefinitionStatus, NodeReport};
 use store::network::RenderedNetwork;
 use tracing::{info, warn};
 
+use super::reports::said::Said;
 use super::reports::tallies::Tallies;
+use crate::cluster::cause_text;
 use crate::known::Known;
 
 /// What the controller role knows.
@@ -21,6 +22,8 @@ pub struct State {
     pub networks: Networks,
     /// The nodes' reports. Empty while this replica does not lead.
     pub reports: Reports,
+    /// The Nodes that have the startup taint, each with the reason. Empty while this replica does not lead.
+    pub startup_taints: BTreeMap<String, &'static str>,
     /// Whether networks have the `status` subresource; `None` until it has been tried.
     pub status_subresource: Option<bool>,
     /// What does not work now, by what is attempted, for people.
@@ -75,8 +78,35 @@ pub enum Content {
 pub struct Reports {
     /// What they say of each network.
     pub tallies: Tallies,
+    /// What each says of its node.
+    pub said: BTreeMap<String, Said>,
     /// Whether all of them are known.
     pub complete: bool,
+}
+
+impl Reports {
+    /// Takes a node's report in place of its earlier one; whether that is news.
+    pub fn put(&mut self, node: &str, report: &NodeReport) -> bool {
+        let said = Said::of(report);
+        let news = self.said.get(node) != Some(&said);
+        if news {
+            self.said.insert(node.to_owned(), said);
+        }
+        self.tallies.put(node, &report.spec.report) || news
+    }
+
+    /// Forgets a node's report; whether there was one.
+    pub fn remove(&mut self, node: &str) -> bool {
+        self.said.remove(node);
+        self.tallies.remove(node)
+    }
+
+    /// All reports are known: those of these nodes. Whether that is news.
+    pub fn complete(&mut self, nodes: &HashSet<String>) -> bool {
+        self.said.retain(|node, _| nodes.contains(node));
+        self.tallies.keep(nodes);
+        !std::mem::replace(&mut self.complete, true)
+    }
 }
 
 impl State {
@@ -84,6 +114,7 @@ impl State {
     pub fn forget(&mut self) {
         self.networks = Networks::default();
         self.reports = Reports::default();
+        self.startup_taints.clear();
         self.status_subresource = None;
         self.problems.clear();
     }
@@ -91,8 +122,8 @@ impl State {
 
 impl Known<State> {
     /// What is attempted does not work now. Logged when it is news, not at each attempt.
-    pub fn trouble(&self, attempt: &'static str, error: &dyn std::error::Error) {
-        let reason = root(error);
+    pub fn trouble(&self, attempt: &'static str, error: &(dyn std::error::Error + 'static)) {
+        let reason = cause_text(error);
         self.tell(|state| {
             let news = state.problems.get(attempt) != Some(&reason);
             if news {
@@ -103,10 +134,13 @@ impl Known<State> {
         });
     }
 
-    /// A watch has said something. That a list begins is no sign that it works: nothing has been asked yet.
-    pub fn heard<K>(&self, attempt: &'static str, event: &Event<K>) {
-        if !matches!(event, Event::Init) {
-            self.well(attempt);
+    /// Takes what a watch tells of its troubles; the log has that already.
+    pub fn watch(&self, attempt: &'static str) -> impl FnMut(Option<String>) {
+        move |problem| {
+            self.tell(|state| match problem {
+                Some(reason) => state.problems.insert(attempt, reason.clone()) != Some(reason),
+                None => state.problems.remove(attempt).is_some(),
+            });
         }
     }
 
@@ -120,15 +154,6 @@ impl Known<State> {
             news
         });
     }
-}
-
-/// The innermost reason: the outer ones of kube repeat it.
-fn root(error: &dyn std::error::Error) -> String {
-    let mut root = error;
-    while let Some(inner) = root.source() {
-        root = inner;
-    }
-    root.to_string()
 }
 
 #[cfg(test)]
@@ -146,9 +171,15 @@ mod tests {
         assert_eq!(known.look().problems["watch"], "cut");
         known.trouble("watch", &error);
         assert!(!is_news());
-        known.heard("watch", &Event::<()>::Init);
+        known.well("watch");
+        assert!(is_news() && known.look().problems.is_empty());
+        let mut told = known.watch("watch");
+        told(Some("cut".to_owned()));
+        assert_eq!(known.look().problems["watch"], "cut");
+        assert!(is_news());
+        told(Some("cut".to_owned()));
         assert!(!is_news());
-        known.heard("watch", &Event::<()>::InitDone);
+        told(None);
         assert!(is_news() && known.look().problems.is_empty());
     }
 

@@ -6,6 +6,7 @@
 //! made anew under its old name does not reach. Every write is guarded by the report's uid.
 
 pub mod ownership;
+pub mod said;
 pub mod tallies;
 
 use std::collections::{BTreeMap, HashSet};
@@ -18,8 +19,8 @@ use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::runtime::watcher as watch;
 use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -29,6 +30,7 @@ use super::known::State;
 use crate::cluster::{Meaning, meaning};
 use crate::known::Known;
 use crate::metrics::{ByOutcome, Metrics, Outcome};
+use crate::watching::{self, Subject};
 use ownership::{Deed, Ledger, Owned};
 
 /// Who the controller is to the API server's bookkeeping of fields.
@@ -44,6 +46,12 @@ const WRITES: usize = 4;
 /// The watches wait meanwhile.
 const LONGEST_WRITES: Duration = Duration::from_secs(20);
 
+const REPORTS: Subject = Subject {
+    what: "nodes' reports",
+    missing: "the definition of NodeReports is not installed: kubectl apply -f crds/",
+};
+pub(super) const NODES: Subject =
+    Subject { what: "nodes", missing: "the API server does not know nodes; is it one?" };
 const WATCH_REPORTS: &str = "watch the nodes' reports";
 const WATCH_NODES: &str = "watch the nodes";
 const WRITE: &str = "set the owner of a node's report, or remove it";
@@ -52,9 +60,11 @@ const WRITE: &str = "set the owner of a node's report, or remove it";
 pub async fn run(client: Client, known: &Known<State>, metrics: &Metrics) -> Infallible {
     let config = watcher::Config::default().page_size(PAGE);
     let reports: Api<DeserializeGuard<NodeReport>> = Api::all(client.clone());
-    let mut reports = pin!(watch(reports, config).default_backoff());
+    let listed = || watch(reports.clone(), config.clone());
+    let mut reports = pin!(watching::events(listed, REPORTS, metrics, known.watch(WATCH_REPORTS)));
     let nodes: Api<PartialObjectMeta<Node>> = Api::all(client.clone());
-    let mut nodes = pin!(watch(nodes, watcher::Config::default()).default_backoff());
+    let listed = || watch(nodes.clone(), watcher::Config::default());
+    let mut nodes = pin!(watching::events(listed, NODES, metrics, known.watch(WATCH_NODES)));
     let api: Api<NodeReport> = Api::all(client);
     let mut ledger = Ledger::default();
     let mut listed = HashSet::new();
@@ -62,20 +72,8 @@ pub async fn run(client: Client, known: &Known<State>, metrics: &Metrics) -> Inf
         let now = Instant::now();
         let due = ledger.due(now);
         tokio::select! {
-            Some(event) = reports.next() => match event {
-                Ok(event) => {
-                    known.heard(WATCH_REPORTS, &event);
-                    on_report(event, &mut listed, &mut ledger, known, metrics);
-                }
-                Err(error) => failed(WATCH_REPORTS, &error, known, metrics),
-            },
-            Some(event) = nodes.next() => match event {
-                Ok(event) => {
-                    known.heard(WATCH_NODES, &event);
-                    on_node(event, &mut ledger);
-                }
-                Err(error) => failed(WATCH_NODES, &error, known, metrics),
-            },
+            Some(event) = reports.next() => on_report(event, &mut listed, &mut ledger, known, metrics),
+            Some(event) = nodes.next() => on_node(event, &mut ledger),
             () = sleep_until(due.unwrap_or(now)), if due.is_some() => {
                 let deeds = ledger.deeds(Instant::now());
                 match timeout(LONGEST_WRITES, act(&api, deeds, metrics)).await {
@@ -86,11 +84,6 @@ pub async fn run(client: Client, known: &Known<State>, metrics: &Metrics) -> Inf
             }
         }
     }
-}
-
-fn failed(attempt: &'static str, error: &watcher::Error, known: &Known<State>, metrics: &Metrics) {
-    metrics.watch_errors.inc();
-    known.trouble(attempt, error);
 }
 
 /// Takes note of a report. A new list replaces what was known at its end, not before.
@@ -110,16 +103,13 @@ fn on_report(
         Event::InitDone => {
             ledger.keep_reports(listed);
             let nodes = std::mem::take(listed);
-            known.tell(|state| {
-                state.reports.tallies.keep(&nodes);
-                !std::mem::replace(&mut state.reports.complete, true)
-            });
+            known.tell(|state| state.reports.complete(&nodes));
         }
         Event::Apply(report) => put(report, ledger, known, metrics),
         Event::Delete(report) => {
             let name = report.name_any();
             ledger.remove_report(&name);
-            known.tell(|state| state.reports.tallies.remove(&name));
+            known.tell(|state| state.reports.remove(&name));
         }
     }
     metrics.node_reports.set(known.look().reports.tallies.nodes().try_into().unwrap_or(i64::MAX));
@@ -132,11 +122,11 @@ fn put(report: DeserializeGuard<NodeReport>, ledger: &mut Ledger, known: &Known<
         Owned { uid: report.uid().unwrap_or_default(), owners: report.owner_references().to_vec() },
     );
     match report.0 {
-        Ok(report) => known.tell(|state| state.reports.tallies.put(&name, &report.spec.report)),
+        Ok(report) => known.tell(|state| state.reports.put(&name, &report)),
         Err(invalid) => {
             metrics.undecodable_objects.inc();
             debug!(node = name, reason = %invalid, "a node's report cannot be read and does not count");
-            known.tell(|state| state.reports.tallies.remove(&name));
+            known.tell(|state| state.reports.remove(&name));
         }
     }
 }

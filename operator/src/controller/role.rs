@@ -19,13 +19,14 @@ use tracing::{info, warn};
 
 use super::known::State;
 use super::lease::candidate::Terms;
-use super::webhook::{self, Desk, Rules, networks};
-use super::{certificate, conditions, lease, readiness, reports, shown};
+use super::webhook::{self, Desk, Networks, Rules, networks};
+use super::{certificate, conditions, lease, readiness, reports, shown, startup_taint};
 use crate::admin::{self, Source};
 use crate::args::ControllerArgs;
 use crate::cluster::{self, ClusterError};
 use crate::known::Known;
 use crate::metrics::Metrics;
+use crate::permissions::{Permissions, PermissionsError};
 use crate::tasks::{self, TaskError, Tasks};
 use crate::{Verdict, logs};
 
@@ -52,6 +53,9 @@ pub enum RoleError {
         /// Why.
         reason: String,
     },
+    /// The rules for networks cannot be had.
+    #[error(transparent)]
+    Permissions(#[from] PermissionsError),
     /// This process cannot tell who it is.
     #[error("make up this replica's identity: read {path}; a name can be given with --identity", path = path.display())]
     Identity {
@@ -70,7 +74,7 @@ pub fn run(args: &ControllerArgs) -> Result<Verdict, RoleError> {
 }
 
 async fn serve(args: &ControllerArgs, logs: logs::Handle) -> Result<(), RoleError> {
-    let client = cluster::client(args.kubeconfig.as_deref()).await?;
+    let client = cluster::connect(args.kubeconfig.as_deref()).await?.client;
     let config = lease::Config {
         namespace: args.namespace.clone(),
         name: args.lease.clone(),
@@ -80,7 +84,9 @@ async fn serve(args: &ControllerArgs, logs: logs::Handle) -> Result<(), RoleErro
     let (known, (metrics, mut registry)): (Arc<Known<State>>, _) = (Arc::default(), Metrics::new());
     metrics.register_controller(&mut registry);
     let rules = rules(args.settings.as_deref())?;
-    let desk = Arc::new(Desk { networks: Arc::default(), rules, metrics: Arc::clone(&metrics) });
+    let permissions = Permissions::read(args.permissions.as_deref())?;
+    let networks = Arc::new(Networks::new(permissions.clone()));
+    let desk = Arc::new(Desk { networks, rules, metrics: Arc::clone(&metrics) });
     let webhook = args.webhook_address.port() != 0;
     let source = {
         let (checked, shown_of, desk) = (Arc::clone(&known), Arc::clone(&known), Arc::clone(&desk));
@@ -93,7 +99,8 @@ async fn serve(args: &ControllerArgs, logs: logs::Handle) -> Result<(), RoleErro
     }
     let competes = {
         let (client, config, known) = (client.clone(), config.clone(), Arc::clone(&known));
-        async move { Ok::<_, Infallible>(compete(client, config, &known, &metrics).await) }
+        let duties = Duties { taint: args.startup_taint.clone(), permissions };
+        async move { Ok::<_, Infallible>(compete(client, config, &duties, &known, &metrics).await) }
     };
     let leave = async {
         known.tell(|state| !std::mem::replace(&mut state.stopping, true));
@@ -133,17 +140,27 @@ fn rules(file: Option<&Path>) -> Result<Rules, RoleError> {
     Settings::parse(&object).map(|settings| Rules::from(&settings)).map_err(|error| wrong(chain_text(&error)))
 }
 
+/// What a leader's work goes by.
+#[derive(Debug, Default)]
+struct Duties {
+    /// The key of the taint that is taken off nodes; empty: of none.
+    taint: String,
+    /// What networks may use.
+    permissions: Permissions,
+}
+
 /// Competes for the Lease, and leads while it is held.
 async fn compete(
     client: Client,
     config: lease::Config,
+    duties: &Duties,
     known: &Known<State>,
     metrics: &Metrics,
 ) -> Infallible {
     let (leads, leading) = watch::channel(false);
     info!(identity = config.identity, "competes for the Lease {}/{}", config.namespace, config.name);
     let identity = config.identity.clone();
-    let leader = Box::pin(lead(&client, &identity, leading, known, metrics));
+    let leader = Box::pin(lead(&client, &identity, duties, leading, known, metrics));
     tokio::select! {
         never = lease::run(client.clone(), config, leads, known) => never,
         never = leader => never,
@@ -168,6 +185,7 @@ async fn release(client: Client, config: &lease::Config, known: &Known<State>) {
 async fn lead(
     client: &Client,
     identity: &str,
+    duties: &Duties,
     mut leading: watch::Receiver<bool>,
     known: &Known<State>,
     metrics: &Metrics,
@@ -184,7 +202,8 @@ async fn lead(
             biased;
             _ = leading.wait_for(|leads| !*leads) => {}
             never = reports::run(client.clone(), known, metrics) => match never {},
-            never = conditions::run(client.clone(), identity, known, metrics) => match never {},
+            never = conditions::run(client.clone(), identity, &duties.permissions, known, metrics) => match never {},
+            never = startup_taint::run(client.clone(), &duties.taint, known, metrics) => match never {},
         }
         known.tell(|state| {
             state.forget();

@@ -13,6 +13,7 @@ pub fn shown(state: &State) -> Value {
         "stopping": state.stopping,
         "leading": state.leading,
         "leader": state.leader,
+        "startupTaints": state.startup_taints,
         "statusSubresource": state.status_subresource,
         "problems": state.problems,
         "networks": {"complete": state.networks.complete, "count": all.len(), "all": all},

@@ -6,20 +6,24 @@
 //!
 //! | to | see |
 //! |---|---|
+//! | read what an answer goes by | `request` |
 //! | decide what is answered | `answer` |
+//! | hold a bounded sum of reviews | `room` |
 //! | know which networks there are | [`networks`] |
 //! | serve it over TLS | `serve` |
 
 mod answer;
 pub mod networks;
+mod request;
+mod room;
 mod serve;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
@@ -27,21 +31,17 @@ use axum::{Json, Router};
 use cni::npwg::{Isolation, Namespace};
 use http::StatusCode;
 use kube::core::DynamicObject;
-use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview};
+use kube::core::admission::{AdmissionResponse, AdmissionReview};
 use store::settings::Settings;
 use tokio::sync::watch;
 use tokio_rustls::rustls::ServerConfig;
 
 use crate::admin::listen;
 use crate::metrics::{Metrics, RequestKind, RequestVerdict};
+use request::Request;
+use room::Room;
 
 pub use networks::Networks;
-
-/// The API server takes objects of 3 MiB at most; a review holds the new and the old one, but etcd takes 1.5 MiB
-/// of each.
-const LARGEST_REVIEW: usize = 3 << 20;
-/// A review that takes longer to arrive than the API server waits for the answer is not worth reading.
-const ARRIVAL: Duration = Duration::from_secs(10);
 
 /// The TLS configuration to serve with; `None` until there is a certificate.
 pub type Tls = watch::Receiver<Option<Arc<ServerConfig>>>;
@@ -102,34 +102,33 @@ pub fn router(desk: Arc<Desk>) -> Router {
         .route("/validate", post(review))
         .route("/validate/networks", post(review))
         .route("/validate/pods", post(review))
-        .with_state(desk)
+        .with_state((desk, Arc::default()))
 }
 
-async fn review(State(desk): State<Arc<Desk>>, body: Body) -> Response {
-    let body = match tokio::time::timeout(ARRIVAL, to_bytes(body, LARGEST_REVIEW)).await {
-        Ok(Ok(body)) => body,
-        Ok(Err(error)) => {
-            let text =
-                format!("the review cannot be read, or is longer than {LARGEST_REVIEW} bytes: {error}");
-            return (StatusCode::PAYLOAD_TOO_LARGE, text).into_response();
-        }
-        Err(_) => return (StatusCode::REQUEST_TIMEOUT, "the review did not arrive in time").into_response(),
+async fn review(State((desk, room)): State<(Arc<Desk>, Arc<Room>)>, body: Body) -> Response {
+    // Its room is free again when it has been judged; an answer is short.
+    let body = match room.read(body).await {
+        Ok(body) => body,
+        Err(unread) => return (unread.status(), unread.to_string()).into_response(),
     };
-    let begun = Instant::now();
-    match request(&body) {
-        Ok(request) => {
-            let answer = answer::answer(&request, &desk);
-            desk.metrics.webhook_request(kind(&request), verdict(&answer), begun.elapsed());
-            Json(answer.into_review()).into_response()
-        }
-        Err(reason) => {
-            desk.metrics.webhook_request(RequestKind::other, RequestVerdict::unreadable, begun.elapsed());
-            (StatusCode::BAD_REQUEST, reason).into_response()
-        }
+    match answered(&body, &desk) {
+        Ok(review) => Json(review).into_response(),
+        Err(reason) => (StatusCode::BAD_REQUEST, reason).into_response(),
     }
 }
 
-fn kind(request: &AdmissionRequest<DynamicObject>) -> RequestKind {
+/// The review that answers the review of a request; the reason, if it is none.
+pub fn answered(body: &[u8], desk: &Desk) -> Result<AdmissionReview<DynamicObject>, String> {
+    let begun = Instant::now();
+    let request = Request::read(body).map_err(|error| answer::shorten(&error)).inspect_err(|_| {
+        desk.metrics.webhook_request(RequestKind::other, RequestVerdict::unreadable, begun.elapsed());
+    })?;
+    let answer = answer::answer(&request, desk);
+    desk.metrics.webhook_request(kind(&request), verdict(&answer), begun.elapsed());
+    Ok(answer.into_review())
+}
+
+fn kind(request: &Request) -> RequestKind {
     match request.kind.kind.as_str() {
         crds::nad::KIND => RequestKind::network,
         "Pod" => RequestKind::pod,
@@ -143,12 +142,6 @@ fn verdict(answer: &AdmissionResponse) -> RequestVerdict {
         (true, Some(_)) => RequestVerdict::warned,
         (true, None) => RequestVerdict::allowed,
     }
-}
-
-fn request(body: &[u8]) -> Result<AdmissionRequest<DynamicObject>, String> {
-    let review: AdmissionReview<DynamicObject> =
-        serde_json::from_slice(body).map_err(|error| format!("this is no AdmissionReview: {error}"))?;
-    review.try_into().map_err(|_| "the AdmissionReview holds no request".to_owned())
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use k8s_openapi::api::events::v1::Event as Object;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 
 use super::{About, Event};
+use crate::excerpt::cut;
 
 /// Who reports.
 const CONTROLLER: &str = "braid.dev/node";
@@ -55,18 +56,6 @@ fn regarding(about: &About, node_name: &str) -> ObjectReference {
         uid: Some(uid.to_owned()),
         ..ObjectReference::default()
     }
-}
-
-/// At most `most` bytes of a text, between characters; `end` says that it was cut.
-fn cut(text: &str, most: usize, end: &str) -> String {
-    if text.len() <= most {
-        return text.to_owned();
-    }
-    let mut length = most.saturating_sub(end.len());
-    while !text.is_char_boundary(length) {
-        length -= 1;
-    }
-    format!("{}{end}", &text[..length])
 }
 
 #[cfg(test)]

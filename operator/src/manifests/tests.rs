@@ -16,7 +16,7 @@ const BRIDGE: &str = "'{\"type\":\"bridge\"}'";
 
 /// The networks of a directory, and what is wrong without the directory's name.
 fn told(dir: &Path) -> (Vec<String>, Vec<String>, Manifests) {
-    let manifests = Manifests::read(dir).unwrap();
+    let manifests = Manifests::read(dir, Permissions::default()).unwrap();
     let networks = manifests.networks.keys().map(ToString::to_string).collect();
     let prefix = format!("{}/", dir.display());
     let wrong = manifests.wrong.iter().map(|wrong| wrong.to_string().replace(&prefix, "")).collect();
@@ -156,7 +156,7 @@ fn what_cannot_be_read_is_reported_and_the_others_are_read() {
     let (_, wrong, manifests) = told(dir.path());
     assert_eq!(wrong, ["x.yaml: cannot be read: No such file or directory (os error 2)"]);
     assert_eq!(manifests.extent, Extent::Part);
-    assert!(Manifests::read(&dir.path().join("absent")).is_err());
+    assert!(Manifests::read(&dir.path().join("absent"), Permissions::default()).is_err());
 }
 
 #[test]

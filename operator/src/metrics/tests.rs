@@ -24,6 +24,7 @@ fn everything() -> Registry {
         &metrics.network_status_patches,
         &metrics.reports,
         &metrics.node_report_removals,
+        &metrics.startup_taint_removals,
         &metrics.status_writes,
     ] {
         family.get_or_create(&ended).inc();

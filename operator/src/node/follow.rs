@@ -10,7 +10,6 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use cni::error::chain_text;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -19,10 +18,9 @@ use tracing::{debug, error, info, warn};
 
 use super::Round;
 use super::changes::{Changes, Wake};
+use crate::permissions::Permissions;
+use crate::retry::longer;
 use crate::{Verdict, Wrong};
-
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-const LAST_RETRY: Duration = Duration::from_secs(64);
 
 /// What keeps the operator from following anything.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +56,11 @@ impl Stop {
 }
 
 /// Keeps the node directory as the manifests say, until the process is told to stop.
-pub fn follow(manifests: &Path, dir: &NodeDirectory) -> Result<Verdict, FollowError> {
+pub fn follow(
+    manifests: &Path,
+    dir: &NodeDirectory,
+    permissions: &Permissions,
+) -> Result<Verdict, FollowError> {
     let stop = Stop::on_signals().map_err(FollowError::Signals)?;
     let mut changes = Changes::of(manifests).map_err(FollowError::Watch)?;
     let mut told = Told::default();
@@ -69,7 +71,7 @@ pub fn follow(manifests: &Path, dir: &NodeDirectory) -> Result<Verdict, FollowEr
         if let Err(error) = &armed {
             error!(error = %error, "the manifests cannot be watched");
         }
-        let round = Round::run(manifests, dir, &|| stop.asked());
+        let round = Round::run(manifests, dir, permissions, &|| stop.asked());
         if stop.asked() && round.as_ref().is_ok_and(|round| !round.summary.complete) {
             // It may have seen a part only.
             break;
@@ -89,10 +91,6 @@ pub fn follow(manifests: &Path, dir: &NodeDirectory) -> Result<Verdict, FollowEr
     }
     info!("told to stop; the files stay in place");
     Ok(Verdict::Fine)
-}
-
-fn longer(retry: Option<Duration>) -> Duration {
-    retry.map_or(FIRST_RETRY, |retry| (retry * 2).min(LAST_RETRY))
 }
 
 /// What the log has been told already: it gets news, not the same again after each change.
@@ -137,21 +135,5 @@ impl Told {
             warn!(error, "the manifests cannot be read; the node keeps the networks that it has");
             self.unreadable = Some(error.to_owned());
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn retries_become_rarer_up_to_a_bound() {
-        let mut retry = None;
-        let mut seconds = Vec::new();
-        for _ in 0..9 {
-            retry = Some(longer(retry));
-            seconds.extend(retry.map(|retry| retry.as_secs()));
-        }
-        assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 64, 64, 64]);
     }
 }

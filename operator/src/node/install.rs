@@ -36,16 +36,18 @@ use std::convert::Infallible;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use cni::config::directory;
 use cni::error::chain_text;
-use store::{NodeDirectory, StoreError, atomic};
+use cni::point;
+use store::lock::Lock;
+use store::{NodeDirectory, StoreError, atomic, leaving};
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 use crate::args::{Install, NodeArgs};
 use crate::known::{Installed, Known, Primary};
+use crate::retry::longer;
 use executable::Executable;
 use keeping::{Act, Keeping};
 pub use leave::{Left, leave};
@@ -53,13 +55,6 @@ use primary::Look;
 use settings::PluginSettings;
 use told::Told;
 use watching::Watching;
-
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-const LAST_RETRY: Duration = Duration::from_secs(64);
-
-fn longer(retry: Option<Duration>) -> Duration {
-    retry.map_or(FIRST_RETRY, |retry| (retry * 2).min(LAST_RETRY))
-}
 
 /// What keeps the host from being looked after at all.
 #[derive(Debug, thiserror::Error)]
@@ -185,6 +180,8 @@ enum ConfigurationError {
     Read { path: PathBuf, source: io::Error },
     #[error("put our configuration on the host")]
     Write(#[source] StoreError),
+    #[error("wait for meta-cni, which is at our configuration")]
+    Lock(#[source] StoreError),
 }
 
 /// Brings the host to what it should be, one round after the other.
@@ -221,8 +218,10 @@ impl Installer {
         let settings = settings::read(&self.host, &self.dir).map_err(|error| chain_text(&error));
         let look = settings.as_ref().map_err(Clone::clone).and_then(|given| primary::look(&given.settings));
         self.places = self.places_of(settings.as_ref().ok(), &look);
+        let of_multus =
+            settings.as_ref().map(|given| primary::passed_over(&given.settings)).unwrap_or_default();
         let mut round = Round {
-            primary: primary::told(&look),
+            primary: primary::told(&look, of_multus),
             installed: Installed::default(),
             passed_over: settings
                 .iter()
@@ -272,6 +271,7 @@ impl Installer {
             atomic::sweep(&self.host.conf_dir)?;
             atomic::sweep(&self.host.bin_dir)?;
             self.swept = true;
+            point::reached("install: swept");
         }
         Ok(())
     }
@@ -286,6 +286,7 @@ impl Installer {
             };
         }
         if self.executable.settle(&self.host.plugin, &target)? {
+            point::reached("install: executable in place");
             info!(path = %target.display(), "put the plugin on the host");
         }
         Ok(())
@@ -303,8 +304,9 @@ impl Installer {
             return Err(ConfigurationError::NoDirectory { dir: self.host.conf_dir.clone() });
         }
         let path = self.host.configuration();
+        // What an earlier node role left when it was taken away does no work for us: as good as none.
         let found = match std::fs::read(&path) {
-            Ok(text) => Some(text),
+            Ok(text) => Some(text).filter(|text| !leaving::is_retired(text)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(source) => return Err(ConfigurationError::Read { path, source }),
         };
@@ -316,7 +318,11 @@ impl Installer {
             Act::Await | Act::PutBackAt(_) => return Ok(Some(act)),
             Act::Nothing => {}
             Act::Write | Act::PutBack => {
+                // It removes the file if it is retired, and must not if it is ours again.
+                let _only =
+                    Lock::of_configuration(&self.dir, leaving::PATIENCE).map_err(ConfigurationError::Lock)?;
                 atomic::write(&path, wanted.as_bytes()).map_err(ConfigurationError::Write)?;
+                point::reached("install: configuration in place");
             }
         }
         match act {

@@ -10,7 +10,6 @@ mod decide;
 mod history;
 
 use std::convert::Infallible;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +23,7 @@ use tracing::{debug, error, info, warn};
 use crate::events::Sender;
 use crate::known::Known;
 use crate::metrics::{ByOutcome, Metrics, Outcome};
+use crate::retry::fraction;
 use act::Answer;
 use decide::{Attempts, Ended, Patch};
 use history::History;
@@ -77,7 +77,7 @@ struct Patches {
 impl Patches {
     fn end(&mut self, patch: &Patch, answer: Answer) {
         let ended = answer.ended;
-        self.attempts.end(patch, &ended, jitter(), Instant::now());
+        self.attempts.end(patch, &ended, fraction(), Instant::now());
         let outcome = match ended {
             Ended::Held => Outcome::ok,
             Ended::Moot => Outcome::moot,
@@ -85,6 +85,10 @@ impl Patches {
             Ended::Later(_) => Outcome::retried,
         };
         self.metrics.network_status_patches.get_or_create(&ByOutcome { outcome }).inc();
+        // That a pod is gone is no failure of the API server.
+        if let Some(error) = answer.error.as_ref().filter(|_| ended != Ended::Moot) {
+            self.metrics.api_error(error);
+        }
         self.log(patch, &ended, &answer.why, answer.code);
         if ended == Ended::Held {
             let took = Duration::from_millis(now_ms().saturating_sub(patch.created_ms));
@@ -126,12 +130,6 @@ impl Patches {
             self.events.send(event);
         }
     }
-}
-
-/// From 0 to 1, different each time; no secret.
-fn jitter() -> f64 {
-    let random = u32::try_from(RandomState::new().build_hasher().finish() >> 32).unwrap_or(0);
-    f64::from(random) / f64::from(u32::MAX)
 }
 
 #[cfg(test)]

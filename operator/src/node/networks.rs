@@ -21,12 +21,8 @@ use super::render;
 use super::sync::{self, Extent, Summary};
 use crate::known::{Fate, Known, Network};
 use crate::metrics::Metrics;
+use crate::permissions::Permissions;
 use crate::watching::{self, Keep, Subject};
-
-const SUBJECT: Subject = Subject {
-    what: "networks",
-    missing: "the definition of NetworkAttachmentDefinitions is not installed: kubectl apply -f crds/",
-};
 
 /// Where networks come from, for people.
 const ORIGIN: &str = "API server";
@@ -37,21 +33,23 @@ type Object = DeserializeGuard<NetworkAttachmentDefinition>;
 pub async fn run(
     client: Client,
     dir: NodeDirectory,
+    permissions: Permissions,
     known: Arc<Known>,
     metrics: Arc<Metrics>,
 ) -> Result<Infallible, Infallible> {
     sync::begin(&dir);
-    let keeper = Keeper { dir, known, metrics: Arc::clone(&metrics), listing: BTreeMap::new() };
+    let keeper = Keeper { dir, permissions, known, metrics: Arc::clone(&metrics), listing: BTreeMap::new() };
     let api: Api<Object> = Api::all(client);
     // From the API server's memory: thousands of nodes may ask at once, and what is older than etcd by a
     // moment is made up for by the watch that goes on from there.
     let stream = || watcher(api.clone(), Config::default().any_semantic());
-    Err(watching::keep(keeper, stream, SUBJECT, metrics).await)
+    Err(watching::keep(keeper, stream, Subject::NETWORKS, metrics).await)
 }
 
 /// Brings networks to the node directory, and tells what became of them.
 struct Keeper {
     dir: NodeDirectory,
+    permissions: Permissions,
     known: Arc<Known>,
     metrics: Arc<Metrics>,
     /// What a list that is not complete yet has brought.
@@ -104,7 +102,7 @@ impl Keeper {
         if object.0.is_err() {
             self.metrics.undecodable_objects.inc();
         }
-        see(object)
+        see(object, &self.permissions)
             .inspect_err(|error| {
                 warn!(error = chain_text(error), "a network without a usable name is passed over");
             })
@@ -177,10 +175,10 @@ fn network_of(object: &Object) -> Result<NetworkRef, NameError> {
 }
 
 /// An object that cannot be read has a file too, so that a pod that asks for it is told why.
-fn see(object: &Object) -> Result<Seen, NameError> {
+fn see(object: &Object, permissions: &Permissions) -> Result<Seen, NameError> {
     match &object.0 {
         Ok(nad) => {
-            let rendered = render::render(nad, ORIGIN)?;
+            let rendered = render::render(nad, ORIGIN, permissions)?;
             let fate = match &rendered.outcome {
                 Outcome::Ready { .. } | Outcome::OnNode { .. } => Fate::Usable,
                 Outcome::Refused { reason } => Fate::Invalid(reason.clone()),

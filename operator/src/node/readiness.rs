@@ -81,6 +81,7 @@ mod tests {
             name: "cbr0".into(),
             file: "/etc/cni/net.d/10-x.conflist".into(),
             plugins: vec![],
+            of_multus: vec![],
         };
         state.installed = Installed { executable: true, configuration: true, problem: None };
         state

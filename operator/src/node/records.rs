@@ -22,10 +22,8 @@ use tracing::{error, info, warn};
 use crate::known::{Attachment, Known, Records};
 use crate::metrics::Metrics;
 use crate::node::changes::Changes;
+use crate::retry::longer;
 use look::{Follower, Look};
-
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-const LAST_RETRY: Duration = Duration::from_secs(64);
 
 /// What keeps records from being followed at all.
 #[derive(Debug, thiserror::Error)]
@@ -62,10 +60,6 @@ pub async fn run(
         };
         woken.map_err(RecordsError)?;
     }
-}
-
-fn longer(retry: Option<Duration>) -> Duration {
-    retry.map_or(FIRST_RETRY, |retry| (retry * 2).min(LAST_RETRY))
 }
 
 /// Brings what is known to what was seen; whether that changed anything.

@@ -13,7 +13,8 @@
 //! the network's own, without the namespace, as the standard says.
 //!
 //! **Refused.** A configuration that no pod could be attached with is refused here, with a reason for
-//! people, and not when the first pod starts. What a plugin alone can judge is left to the plugin.
+//! people, and not when the first pod starts. What a plugin alone can judge is left to the plugin. So is one that
+//! the administrator does not permit ([`Permissions`]).
 
 use cni::config::{ConfigError, WITH_IPAM, kind_of};
 use cni::error::chain_text;
@@ -24,8 +25,18 @@ use crds::NetworkAttachmentDefinition;
 use serde_json::{Map, Value};
 use store::network::{Outcome, RenderedNetwork};
 
+use crate::excerpt::cut_to_characters;
+use crate::permissions::{NotPermitted, Permissions};
+
 /// The plugin that must not be a network's: ourselves.
 pub const OURSELVES: &str = "meta-cni";
+
+/// The longest configuration that is read, in bytes. As values in memory one may take a hundred times its length, on
+/// every node at once; common ones have some hundred bytes.
+pub const LONGEST_CONFIG: usize = 128 << 10;
+
+/// In characters. A reason goes into events and terminals; what a person wrote into a name may be long.
+const LONGEST_REASON: usize = 1000;
 
 /// Why a NetworkAttachmentDefinition cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +44,15 @@ pub enum RenderError {
     /// Neither a configuration nor none.
     #[error("spec.config holds only blanks; leave it out if the configuration is on the node")]
     Blank,
+    /// Read, it would take more memory than there may be.
+    #[error(
+        "spec.config is {length} bytes long, and none of more than {LONGEST_CONFIG} is read; put long data into a file \
+         that the plugin reads"
+    )]
+    TooLong {
+        /// In bytes.
+        length: usize,
+    },
     /// Not a configuration.
     #[error("spec.config")]
     Config(#[source] ConfigError),
@@ -65,6 +85,9 @@ pub enum RenderError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The administrator does not permit it.
+    #[error(transparent)]
+    NotPermitted(#[from] NotPermitted),
 }
 
 /// Which network a NetworkAttachmentDefinition is.
@@ -77,11 +100,18 @@ pub fn network_of(nad: &NetworkAttachmentDefinition) -> Result<NetworkRef, NameE
 }
 
 /// Renders a NetworkAttachmentDefinition; `origin` says where it was read, for people.
-pub fn render(nad: &NetworkAttachmentDefinition, origin: &str) -> Result<RenderedNetwork, NameError> {
+pub fn render(
+    nad: &NetworkAttachmentDefinition,
+    origin: &str,
+    permissions: &Permissions,
+) -> Result<RenderedNetwork, NameError> {
     let network = network_of(nad)?;
     let resource = nad.annotation(RESOURCE_NAME).map(str::trim).filter(|name| !name.is_empty());
     let outcome = outcome(&network, nad.config())
-        .unwrap_or_else(|error| Outcome::Refused { reason: shorten(chain_text(&error)) });
+        .and_then(|outcome| Ok(permissions.permit(&network, &outcome).map(|()| outcome)?))
+        .unwrap_or_else(|error| Outcome::Refused {
+            reason: cut_to_characters(chain_text(&error), LONGEST_REASON),
+        });
     Ok(RenderedNetwork {
         network,
         origin: origin.to_owned(),
@@ -98,18 +128,8 @@ pub fn refused(network: NetworkRef, origin: &str, reason: String) -> RenderedNet
         origin: origin.to_owned(),
         generation: None,
         resource_name: None,
-        outcome: Outcome::Refused { reason: shorten(reason) },
+        outcome: Outcome::Refused { reason: cut_to_characters(reason, LONGEST_REASON) },
     }
-}
-
-/// A reason goes into events and terminals; what a person wrote into a name may be long.
-fn shorten(mut reason: String) -> String {
-    const MOST: usize = 1000;
-    if let Some((end, _)) = reason.char_indices().nth(MOST) {
-        reason.truncate(end);
-        reason.push('…');
-    }
-    reason
 }
 
 fn outcome(network: &NetworkRef, config: &str) -> Result<Outcome, RenderError> {
@@ -119,6 +139,9 @@ fn outcome(network: &NetworkRef, config: &str) -> Result<Outcome, RenderError> {
     }
     if config.trim().is_empty() {
         return Err(RenderError::Blank);
+    }
+    if config.len() > LONGEST_CONFIG {
+        return Err(RenderError::TooLong { length: config.len() });
     }
     let list = named(network, config)?;
     examine(&list)?;
@@ -136,9 +159,14 @@ fn outcome(network: &NetworkRef, config: &str) -> Result<Outcome, RenderError> {
 /// What stands between namespace and name in a generated name; names of Kubernetes hold no `_`.
 const BETWEEN: &str = "__";
 
+/// The name that a network's configuration gets if it gives none.
+pub(crate) fn generated_name(network: &NetworkRef) -> String {
+    format!("{}{BETWEEN}{}", network.namespace, network.name)
+}
+
 /// The configuration, under its own name or a generated one.
 fn named(network: &NetworkRef, config: &str) -> Result<NetworkList, RenderError> {
-    let generated = NetworkName::parse(format!("{}{BETWEEN}{}", network.namespace, network.name));
+    let generated = NetworkName::parse(generated_name(network));
     let list = match (NetworkList::parse(config.as_bytes(), generated.as_ref().ok()), generated) {
         (Err(ConfigError::NoName), Err(error)) => Err(RenderError::GeneratedName(error)),
         (list, _) => list.map_err(RenderError::Config),

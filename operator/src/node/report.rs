@@ -1,13 +1,16 @@
 //! The node's report: what is known, as an object of the API server.
 //!
 //! It is written by server-side apply, at most once per interval, more rarely the larger it is, and only when
-//! something but the time has changed, or an hour has passed (somebody may have deleted it): what thousands of
-//! nodes may ask of one API server is reasoned about in docs/scale.md.
+//! something but the time has changed, an hour has passed, or somebody has deleted it: what thousands of
+//! nodes may ask of one API server is reasoned about in docs/scale.md. Whether pods can be attached at all is waited
+//! for (a startup taint hangs on it): that is told soon, but not twice within one interval.
+//!
+//! Whether it is still there is asked with a patch that changes nothing: the right to patch reports is needed anyway,
+//! while reading or watching them would open those of all nodes to every node.
 
 mod content;
 
 use std::convert::Infallible;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,13 +19,14 @@ use crds::node_report::{NodeReport, ReportContent};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
-use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::{debug, info, warn};
 
-use crate::cluster::{FIELD_MANAGER, Meaning, meaning};
+use crate::cluster::{FIELD_MANAGER, Meaning, cause_text, is_not_there, meaning, within};
 use crate::known::{Known, State};
 use crate::metrics::{ByOutcome, Metrics, Outcome};
-use crate::watching::cause_text;
+use crate::retry::{about_one, fraction};
 
 pub use content::content;
 
@@ -35,50 +39,114 @@ const BYTES_PER_INTERVAL: f64 = 3000.0;
 /// A report that says nothing new is written again after so long.
 const REFRESH: Duration = Duration::from_secs(3600);
 
+/// Whether the report is still there is asked after so many intervals without a write.
+const INTERVALS_UNSEEN: u32 = 10;
+
 /// Why pods cannot be attached on the node, one sentence each; none if they can.
 pub type Readiness = fn(&State) -> Vec<String>;
 
-/// Keeps the report of `node` as things are known, written at most once per `interval`.
+/// When a report is written.
+#[derive(Debug, Clone)]
+pub struct Occasions {
+    /// At most once in this time.
+    pub interval: Duration,
+    /// Soon, where this changes.
+    pub readiness: Readiness,
+    /// Again, when this changes: the API server has an older one then.
+    pub restored: watch::Receiver<u64>,
+}
+
+/// Keeps the report of `node` as things are known.
 pub async fn run(
     client: Client,
     node: String,
-    interval: Duration,
-    readiness: Readiness,
+    on: Occasions,
     known: Arc<Known>,
     metrics: Arc<Metrics>,
 ) -> Result<Infallible, Infallible> {
+    let Occasions { interval, readiness, mut restored } = on;
     let mut news = known.news();
     let api: Api<NodeReport> = Api::all(client);
     let mut teller = Teller { api, node, metrics, last: None, told: None };
     let mut refresh = Instant::now() + REFRESH;
+    let next_look = || Instant::now() + (interval * INTERVALS_UNSEEN).mul_f64(about_one());
+    let mut look = next_look();
+    let mut patient =
+        Patient { known: Arc::clone(&known), news: known.news(), interval, readiness, hurried: None };
+    let mut hurry = false;
     loop {
-        // What changes on all nodes at once is not told by all of them at once.
-        sleep(interval.mul_f64(fraction())).await;
+        if !hurry {
+            // What changes on all nodes at once is not told by all of them at once.
+            patient.wait(Instant::now() + interval.mul_f64(fraction()), teller.last.as_ref()).await;
+        }
         news.borrow_and_update();
         let new = {
             let state = known.look();
             content(&state, &readiness(&state), teller.last.as_ref())
         };
-        if refresh <= Instant::now() || teller.last.as_ref().is_none_or(|last| differ(last, &new)) {
+        let mut due = refresh <= Instant::now() || teller.last.as_ref().is_none_or(|last| differ(last, &new));
+        if !due && look <= Instant::now() {
+            due = teller.finds_it_gone().await;
+            look = next_look();
+        }
+        if due {
             let begun = Instant::now();
             let bytes = teller.tell(new, &known, readiness).await;
-            refresh = begun + REFRESH.mul_f64(0.9 + 0.2 * fraction());
-            sleep_until(begun + pause(interval, bytes)).await;
+            (refresh, look) = (begun + REFRESH.mul_f64(about_one()), next_look());
+            hurry = patient.wait(begun + pause(interval, bytes), teller.last.as_ref()).await;
+        } else {
+            hurry = false;
         }
-        // The sender lives as long as `known`.
-        let _ = timeout_at(refresh, news.changed()).await;
+        if !hurry {
+            tokio::select! {
+                // The sender lives as long as `known`.
+                _ = timeout_at(refresh.min(look), news.changed()) => {}
+                Ok(()) = restored.changed() => refresh = Instant::now(),
+            }
+        }
     }
+}
+
+/// Waits between two reports.
+struct Patient {
+    known: Arc<Known>,
+    /// Its own: what is seen here is not taken for told.
+    news: watch::Receiver<()>,
+    interval: Duration,
+    readiness: Readiness,
+    /// When a wait was ended early.
+    hurried: Option<Instant>,
+}
+
+impl Patient {
+    /// Waits until `end`; not so long when the API server is told the wrong thing about the node's readiness, or
+    /// nothing yet of a node that is ready. Whether it was cut short.
+    async fn wait(&mut self, end: Instant, told: Option<&ReportContent>) -> bool {
+        loop {
+            self.news.borrow_and_update();
+            let may_hurry = self.hurried.is_none_or(|last| last.elapsed() >= self.interval);
+            if may_hurry && pressing(told, (self.readiness)(&self.known.look()).is_empty()) {
+                self.hurried = Some(Instant::now());
+                let soon = Instant::now() + self.interval.mul_f64(fraction() / 10.0);
+                sleep_until(soon.min(end)).await;
+                return true;
+            }
+            if timeout_at(end, self.news.changed()).await.is_err() {
+                return false;
+            }
+        }
+    }
+}
+
+/// Whether it cannot wait to tell that the node is `ready`, or is not.
+fn pressing(told: Option<&ReportContent>, ready: bool) -> bool {
+    told.map_or(ready, |told| told.is_ready() != ready)
 }
 
 /// How long after a report of `bytes` the next one has to wait.
 fn pause(interval: Duration, bytes: usize) -> Duration {
     let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
     interval.mul_f64((f64::from(bytes) / BYTES_PER_INTERVAL).max(1.0))
-}
-
-/// Between 0 and 1, another one each time.
-fn fraction() -> f64 {
-    f64::from(u32::try_from(RandomState::new().hash_one(0) >> 32).unwrap_or_default()) / f64::from(u32::MAX)
 }
 
 /// Whether a report says something new; the time of the last sync alone does not.
@@ -126,16 +194,31 @@ impl Teller {
         0
     }
 
+    /// Whether somebody has deleted the report. An answer that says neither is no reason to write it.
+    async fn finds_it_gone(&self) -> bool {
+        let nothing = Patch::Merge(json!({}));
+        let params = PatchParams::default();
+        let asked = within(PATIENCE, self.api.patch_metadata(&self.node, &params, &nothing)).await;
+        let Err(error) = asked else { return false };
+        let gone = is_not_there(&error);
+        if gone {
+            info!(node = self.node, "the node's report is gone; writing it again");
+        } else {
+            self.metrics.api_error(&error);
+        }
+        gone
+    }
+
     async fn write(&self, content: &ReportContent) -> Result<usize, String> {
         let object = json!({
             "apiVersion": "braid.dev/v1alpha1", "kind": "NodeReport",
             "metadata": {"name": self.node}, "report": content,
         });
         let params = PatchParams::apply(FIELD_MANAGER).force();
-        match timeout(PATIENCE, self.api.patch_metadata(&self.node, &params, &Patch::Apply(&object))).await {
-            Err(_) => Err(format!("the API server did not answer within {} s", PATIENCE.as_secs())),
-            Ok(Ok(_)) => Ok(object.to_string().len()),
-            Ok(Err(error)) => Err(self.explain(&error)),
+        let patch = Patch::Apply(&object);
+        match within(PATIENCE, self.api.patch_metadata(&self.node, &params, &patch)).await {
+            Ok(_) => Ok(object.to_string().len()),
+            Err(error) => Err(self.explain(&error)),
         }
     }
 

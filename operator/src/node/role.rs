@@ -10,9 +10,10 @@ use super::install::{self, Host, InstallError};
 use super::{abandoned, network_status, networks, pods, readiness, records, report, shown};
 use crate::admin::{self, Source};
 use crate::args::NodeArgs;
-use crate::cluster::{self, ClusterError};
+use crate::cluster::{self, ClusterError, Connection};
 use crate::known::{Known, State};
 use crate::metrics::Metrics;
+use crate::permissions::{Permissions, PermissionsError};
 use crate::tasks::{self, TaskError, Tasks};
 use crate::{Verdict, events, logs};
 
@@ -27,6 +28,9 @@ pub enum RoleError {
     /// The plugin to install is not known.
     #[error(transparent)]
     Install(#[from] InstallError),
+    /// The rules for networks cannot be had.
+    #[error(transparent)]
+    Permissions(#[from] PermissionsError),
     /// A task cannot go on.
     #[error(transparent)]
     Task(#[from] TaskError),
@@ -44,10 +48,12 @@ pub fn run(args: &NodeArgs) -> Result<Verdict, RoleError> {
 
 async fn serve(args: &NodeArgs, logs: logs::Handle) -> Result<(), RoleError> {
     let node = node_name(args)?;
-    let (client, dir) = (cluster::client(args.kubeconfig.as_deref()).await?, args.directory());
-    let host = Host::of(args)?;
+    let Connection { client, restored } = cluster::connect(args.kubeconfig.as_deref()).await?;
+    let dir = args.directory();
+    let (host, permissions) = (Host::of(args)?, Permissions::read(args.permissions.as_deref())?);
     let (known, (metrics, mut registry)): (Arc<Known>, _) = (Arc::default(), Metrics::new());
     metrics.register_node(&mut registry, Arc::clone(&known));
+    known.look().boot_id = store::boot::boot_id();
     let (told, queue) = events::channel(args.pod_events, Arc::clone(&metrics));
     info!(node, version = env!("CARGO_PKG_VERSION"), run = %dir.run().display(), "the node role starts");
     let source = {
@@ -56,21 +62,25 @@ async fn serve(args: &NodeArgs, logs: logs::Handle) -> Result<(), RoleError> {
         Source::new(move || readiness::checks(&checked.look()), state, registry, logs)
     };
     let (of, counted) = (|| Arc::clone(&known), || Arc::clone(&metrics));
-    let interval = Duration::from_secs(args.report_interval);
+    let on = report::Occasions {
+        interval: Duration::from_secs(args.report_interval),
+        readiness: unready,
+        restored,
+    };
     let tasks = Tasks::new()
         .add_lasting("admin server", admin::run(args.admin_address, source))
-        .add("networks", networks::run(client.clone(), dir.clone(), of(), counted()))
+        .add("networks", networks::run(client.clone(), dir.clone(), permissions, of(), counted()))
         .add("pods", pods::run(client.clone(), node.clone(), dir.clone(), of(), counted()))
         .add("records", records::run(dir.clone(), of(), counted()))
         .add("network-status", network_status::run(client.clone(), of(), counted(), told.clone()))
         .add("abandoned records", abandoned::run(dir.clone(), of(), told))
         .add("events", events::run(client.clone(), node.clone(), queue, counted()))
-        .add("install", install::run(host.clone(), dir, of()))
-        .add("report", report::run(client.clone(), node, interval, unready, of(), counted()));
+        .add("install", install::run(host.clone(), dir.clone(), of()))
+        .add("report", report::run(client.clone(), node, on, of(), counted()));
     let leave = async {
         known.tell(|state| !std::mem::replace(&mut state.stopping, true));
         // What became of it is in the log.
-        let _ = install::leave(&host, args.daemonset.as_deref(), client).await;
+        let _ = install::leave(&host, &dir, args.daemonset.as_deref(), client).await;
     };
     Ok(Box::pin(tasks.run(leave)).await?)
 }

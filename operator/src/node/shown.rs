@@ -17,6 +17,7 @@ pub fn shown(state: &State, started: SystemTime, now: SystemTime) -> Value {
         "version": env!("CARGO_PKG_VERSION"),
         "started": time(started),
         "uptimeSeconds": now.duration_since(started).unwrap_or_default().as_secs(),
+        "bootID": state.boot_id,
         "stopping": state.stopping,
         "networks": networks(&state.networks),
         "pods": pods(&state.pods),
@@ -100,8 +101,8 @@ fn primary(primary: &Primary) -> Value {
     match primary {
         Primary::Unknown => json!({"found": false, "reason": "not looked for yet"}),
         Primary::Missing(reason) => json!({"found": false, "reason": reason}),
-        Primary::Found { name, file, plugins } => {
-            json!({"found": true, "name": name, "file": file, "plugins": plugins})
+        Primary::Found { name, file, plugins, of_multus } => {
+            json!({"found": true, "name": name, "file": file, "plugins": plugins, "ofMultus": of_multus})
         }
     }
 }

@@ -9,9 +9,10 @@ use std::collections::BTreeSet;
 
 use cni::error::chain_text;
 use cni::npwg::NetworkRef;
+use cni::point;
 use store::network::{Outcome, RenderedNetwork};
 use store::node::NodeFacts;
-use store::{NodeDirectory, StoreError, atomic};
+use store::{NodeDirectory, StoreError, atomic, shape};
 use tracing::{info, warn};
 
 use crate::Wrong;
@@ -61,14 +62,26 @@ impl Summary {
 }
 
 /// Forgets what is from before a reboot, where the run directory is not in memory: a network that was edited
-/// while the node was down must not be used in its old form. To be called before anything is written.
+/// while the node was down must not be used in its old form. Before that, directories that are in the place of files,
+/// files in the place of directories, and modes that keep us out: nothing in the node directory may block a start.
+/// To be called before anything is written.
 pub fn begin(dir: &NodeDirectory) {
+    match shape::restore(dir) {
+        Ok(changed) => {
+            for path in changed {
+                warn!(path = %path.display(), "no such file or directory as belongs there: moved to .aside, or its mode mended");
+            }
+        }
+        Err(error) => warn!(error = chain_text(&error), "what is in the way could not be moved away"),
+    }
+    point::reached("sync: shape restored");
     match NodeFacts::forget_earlier_boot(dir) {
         Ok(false) => {}
         Ok(true) => info!("networks and pods from before a reboot are forgotten"),
         // meta-cni does not use them either, and the first complete list replaces them.
         Err(error) => warn!(error = chain_text(&error), "what is from before a reboot could not be removed"),
     }
+    point::reached("sync: earlier boot forgotten");
 }
 
 /// Makes the node's networks those of `networks`. One that fails does not hinder the others.
@@ -83,6 +96,7 @@ pub fn sync(
     let mut summary = Summary::default();
     let swept = sweep(dir);
     summary.note(swept);
+    point::reached("sync: swept");
     let mut wanted = BTreeSet::new();
     for network in networks {
         if stop() {
@@ -93,6 +107,7 @@ pub fn sync(
             Some(false) => summary.unchanged += 1,
             None => {}
         }
+        point::reached("sync: one network written");
         if let Outcome::Refused { reason } = network.outcome {
             let place = network.network.to_string();
             summary.refused.push(Wrong { origin: network.origin, place, reason });
@@ -100,6 +115,7 @@ pub fn sync(
         wanted.insert(network.network);
     }
     prune(dir, &wanted, extent, stop, &mut summary);
+    point::reached("sync: pruned");
     if summary.failed.is_empty() && !stop() {
         let facts = match extent {
             Extent::All => NodeFacts::complete_now(OPERATOR),
@@ -107,6 +123,7 @@ pub fn sync(
         };
         let written = summary.note(facts.write(dir)).is_some();
         summary.complete = written && extent == Extent::All;
+        point::reached("sync: called complete");
     }
     summary
 }
@@ -127,6 +144,7 @@ fn prune(
             summary.kept += 1;
         } else if summary.note(RenderedNetwork::remove(dir, network)) == Some(true) {
             summary.removed += 1;
+            point::reached("sync: one network removed");
         }
     }
 }
@@ -147,13 +165,14 @@ mod tests {
 
     use super::*;
     use crate::node::render;
+    use crate::permissions::Permissions;
 
     fn network(name: &str, config: &str) -> RenderedNetwork {
         let nad: NetworkAttachmentDefinition = serde_json::from_value(json!({
             "metadata": {"namespace": "default", "name": name}, "spec": {"config": config},
         }))
         .unwrap();
-        render::render(&nad, "a.yaml").unwrap()
+        render::render(&nad, "a.yaml", &Permissions::default()).unwrap()
     }
 
     fn bridge(name: &str) -> RenderedNetwork {

@@ -8,19 +8,21 @@ use cni::npwg::NetworkRef;
 use operator::known::{Known, State};
 use operator::metrics::Metrics;
 use operator::node::networks;
-use serde_json::{Value, json};
+use operator::permissions::Permissions;
+use serde_json::json;
 use store::NodeDirectory;
 use store::network::RenderedNetwork;
 use store::node::NodeFacts;
 use store::pod::PodFacts;
 
-use super::server::{Answer, Server, event};
+use super::server::{Answer, Server, event, expired, nad};
 
 const LONG: Duration = Duration::from_secs(30);
 
 /// A node role's keeper of networks that talks to a script.
 struct Scene {
     server: Server,
+    restored: tokio::sync::watch::Receiver<u64>,
     known: Arc<Known>,
     metrics: Arc<Metrics>,
     dir: NodeDirectory,
@@ -34,13 +36,18 @@ impl Scene {
 
     /// On a node that has been there before.
     async fn start_in(temp: tempfile::TempDir, lists: Vec<Answer>, watches: Vec<Answer>) -> Self {
-        let server = Server::start(lists, watches).await;
+        Self::beside(Server::start(lists, watches).await, temp)
+    }
+
+    fn beside(server: Server, temp: tempfile::TempDir) -> Self {
         let dir = NodeDirectory::new(temp.path().join("run"), temp.path().join("state"));
         let known: Arc<Known> = Arc::default();
         let (metrics, _) = Metrics::new();
-        let run = networks::run(server.client(), dir.clone(), Arc::clone(&known), Arc::clone(&metrics));
+        let connection = server.connect();
+        let (client, of) = (connection.client, Permissions::default());
+        let run = networks::run(client, dir.clone(), of, Arc::clone(&known), Arc::clone(&metrics));
         tokio::spawn(run);
-        Self { server, known, metrics, dir, _temp: temp }
+        Self { server, restored: connection.restored, known, metrics, dir, _temp: temp }
     }
 
     /// Waits until what is known is as `condition` says.
@@ -63,21 +70,6 @@ impl Scene {
         .await;
         assert_eq!(RenderedNetwork::list(&self.dir).unwrap(), wanted, "the files say the same");
     }
-}
-
-fn nad(name: &str, version: u64) -> Value {
-    json!({
-        "apiVersion": crds::nad::API_VERSION, "kind": crds::nad::KIND,
-        "metadata": {"namespace": "default", "name": name, "resourceVersion": version.to_string(), "generation": 1},
-        "spec": {"config": r#"{"type":"bridge"}"#},
-    })
-}
-
-fn expired() -> String {
-    event(
-        "ERROR",
-        &json!({"kind": "Status", "status": "Failure", "reason": "Expired", "message": "too old", "code": 410}),
-    )
 }
 
 #[tokio::test]
@@ -135,9 +127,8 @@ async fn a_watch_that_ends_is_resumed_where_it_was_without_a_list() {
     .await;
     scene.until_networks_are(&["b"]).await;
     let asked = scene.server.asked();
-    let lists = asked.iter().filter(|query| !query.contains("watch=true")).count();
-    assert_eq!(lists, 1, "{asked:?}");
-    assert!(asked.iter().any(|query| query.contains("resourceVersion=6")), "{asked:?}");
+    assert_eq!(asked.iter().filter(|asked| !asked.is_watch()).count(), 1, "{asked:?}");
+    assert!(asked.iter().any(|asked| asked.query.contains("resourceVersion=6")), "{asked:?}");
 }
 
 #[tokio::test]
@@ -180,15 +171,73 @@ async fn an_event_of_an_object_that_cannot_be_read_is_reported_and_the_next_is_t
 }
 
 #[tokio::test]
-async fn an_overloaded_server_is_asked_again_when_it_says_so() {
+async fn an_overloaded_server_is_asked_again_no_sooner_than_it_says_and_once_each_time() {
+    let busy = Answer::Failure(429, &[("retry-after", "1")]);
+    let lists = vec![busy.clone(), busy, Answer::List(5, vec![nad("a", 1)])];
+    let scene = Scene::start(lists, Vec::new()).await;
+    scene.until_networks_are(&["a"]).await;
+    let lists: Vec<_> = scene.server.asked().into_iter().filter(|asked| !asked.is_watch()).collect();
+    assert_eq!(lists.len(), 3, "{lists:?}");
+    for pair in lists.windows(2) {
+        let pause = pair[1].at - pair[0].at;
+        assert!((Duration::from_secs(1)..Duration::from_secs(4)).contains(&pause), "{pause:?}");
+    }
+    assert_eq!(scene.metrics.watch_errors.get(), 0, "a short pause is nobody's trouble");
+}
+
+#[tokio::test]
+async fn a_server_that_asks_for_a_long_pause_is_told_of_and_not_asked_for_anything() {
+    let scene = Scene::start(vec![Answer::Failure(429, &[("retry-after", "60")])], Vec::new()).await;
+    scene.until("it is told", |state| state.networks.problem.is_some()).await;
+    // Its own retry comes after 2 s at the latest, and is answered in the server's place.
+    scene
+        .until("it has been tried again", |state| {
+            state.networks.problem.as_ref().is_some_and(|problem| problem.contains("asked not to be asked"))
+        })
+        .await;
+    assert_eq!(scene.server.asked().len(), 1, "{:?}", scene.server.asked());
+}
+
+#[tokio::test]
+async fn a_watch_from_a_version_that_the_server_has_no_longer_reached_lists_anew() {
+    let lists =
+        vec![Answer::List(1000, vec![nad("a", 1), nad("b", 900)]), Answer::List(50, vec![nad("a", 1)])];
+    // The first watch ends as when the API server stops; then etcd is an older one.
+    let watches = vec![Answer::Watch(vec![event("ADDED", &nad("c", 1005))])];
+    let versions = [1000, 50, 50].map(|version| Answer::List(version, Vec::new()));
+    let server = Server::start_at(lists, watches, versions.into()).await;
+    let scene = Scene::beside(server, tempfile::tempdir().unwrap());
+    scene.until_networks_are(&["a"]).await;
+    assert!(scene.restored.has_changed().unwrap(), "who has to do something about it is told");
+    let asked = scene.server.asked();
+    assert!(!asked.iter().any(|asked| asked.query.contains("resourceVersion=1005")), "{asked:?}");
+}
+
+#[tokio::test]
+async fn a_watch_does_not_go_on_before_a_server_that_is_busy_says_its_present_version() {
+    for busy in [Answer::Failure(503, &[]), Answer::Failure(429, &[("retry-after", "1")])] {
+        let lists = vec![Answer::List(1000, vec![nad("a", 1)]), Answer::List(50, vec![nad("b", 1)])];
+        let watches = vec![Answer::Watch(vec![event("ADDED", &nad("c", 1005))])];
+        let at = |version| Answer::List(version, Vec::new());
+        let server = Server::start_at(lists, watches, vec![at(1000), busy, at(50), at(50)]).await;
+        let scene = Scene::beside(server, tempfile::tempdir().unwrap());
+        scene.until("it is told", |state| state.networks.problem.is_some()).await;
+        scene.until_networks_are(&["b"]).await;
+        let asked = scene.server.asked();
+        assert!(!asked.iter().any(|asked| asked.query.contains("resourceVersion=1005")), "{asked:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_watch_that_falls_silent_is_resumed_and_nobody_is_troubled() {
     let scene = Scene::start(
-        vec![Answer::Failure(429, &[("retry-after", "1")]), Answer::List(5, vec![nad("a", 1)])],
-        Vec::new(),
+        vec![Answer::List(5, vec![nad("a", 1)])],
+        vec![Answer::Open(Vec::new()), Answer::Open(vec![event("ADDED", &nad("b", 6))])],
     )
     .await;
-    let begun = std::time::Instant::now();
-    scene.until_networks_are(&["a"]).await;
-    assert!(begun.elapsed() >= Duration::from_millis(900), "{:?}", begun.elapsed());
+    scene.until_networks_are(&["a", "b"]).await;
+    assert_eq!(scene.metrics.watch_errors.get(), 0);
+    assert_eq!(scene.server.asked().iter().filter(|asked| !asked.is_watch()).count(), 1, "no list");
 }
 
 #[tokio::test]

@@ -4,14 +4,15 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use futures::{StreamExt, stream};
-use kube::{Client, Config};
+use kube::Config;
+use operator::cluster::{Connection, Patience, line};
 use serde_json::{Value, json};
 
 /// One answer.
@@ -34,7 +35,22 @@ pub(crate) enum Answer {
 struct Script {
     lists: VecDeque<Answer>,
     watches: VecDeque<Answer>,
-    asked: Vec<String>,
+    /// Lists of a present version, for who asks for nothing else; after them it is not said.
+    versions: VecDeque<Answer>,
+    asked: Vec<Asked>,
+}
+
+/// A request, but for those for the present version.
+#[derive(Debug, Clone)]
+pub(crate) struct Asked {
+    pub(crate) at: Instant,
+    pub(crate) query: String,
+}
+
+impl Asked {
+    pub(crate) fn is_watch(&self) -> bool {
+        self.query.contains("watch=true")
+    }
 }
 
 /// A running server.
@@ -47,7 +63,17 @@ pub(crate) struct Server {
 impl Server {
     /// Starts it.
     pub(crate) async fn start(lists: Vec<Answer>, watches: Vec<Answer>) -> Self {
-        let script = Script { lists: lists.into(), watches: watches.into(), asked: Vec::new() };
+        Self::start_at(lists, watches, Vec::new()).await
+    }
+
+    /// Starts one that is asked for its present version.
+    pub(crate) async fn start_at(lists: Vec<Answer>, watches: Vec<Answer>, versions: Vec<Answer>) -> Self {
+        let script = Script {
+            lists: lists.into(),
+            watches: watches.into(),
+            versions: versions.into(),
+            asked: Vec::new(),
+        };
         let script = Arc::new(Mutex::new(script));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -56,15 +82,15 @@ impl Server {
         Self { script, address }
     }
 
-    /// The client that the roles use.
-    pub(crate) fn client(&self) -> Client {
-        let mut config = Config::new(format!("http://{}", self.address).parse().unwrap());
-        config.read_timeout = Some(Duration::from_secs(2));
-        Client::try_from(config).unwrap()
+    /// The line that the roles use, with less patience.
+    pub(crate) fn connect(&self) -> Connection {
+        let config = Config::new(format!("http://{}", self.address).parse().unwrap());
+        let patience = Patience { answer: Duration::from_secs(2), silence: Duration::from_secs(2) };
+        line::connect(config, patience).unwrap()
     }
 
-    /// The queries so far.
-    pub(crate) fn asked(&self) -> Vec<String> {
+    /// The requests so far.
+    pub(crate) fn asked(&self) -> Vec<Asked> {
         self.script.lock().unwrap().asked.clone()
     }
 }
@@ -73,11 +99,17 @@ async fn answer(State(script): State<Arc<Mutex<Script>>>, RawQuery(query): RawQu
     let query = query.unwrap_or_default();
     let answer = {
         let mut script = script.lock().unwrap();
-        script.asked.push(query.clone());
-        if query.contains("watch=true") {
-            script.watches.pop_front().unwrap_or(Answer::Open(Vec::new()))
+        if query == "limit=1" {
+            script.versions.pop_front().unwrap_or(Answer::Failure(404, &[]))
         } else {
-            script.lists.pop_front().unwrap_or(Answer::List(1, Vec::new()))
+            let asked = Asked { at: Instant::now(), query };
+            let watches = asked.is_watch();
+            script.asked.push(asked);
+            if watches {
+                script.watches.pop_front().unwrap_or(Answer::Open(Vec::new()))
+            } else {
+                script.lists.pop_front().unwrap_or(Answer::List(1, Vec::new()))
+            }
         }
     };
     let (code, body) = match answer {
@@ -91,6 +123,7 @@ async fn answer(State(script): State<Arc<Mutex<Script>>>, RawQuery(query): RawQu
             return response.status(code).body(Body::from(status.to_string())).unwrap();
         }
         Answer::List(version, items) => {
+            // Of which kind is for who asked to know.
             let list = json!({"apiVersion": crds::nad::API_VERSION, "kind": "NetworkAttachmentDefinitionList",
                 "metadata": {"resourceVersion": version.to_string()}, "items": items});
             (200, Body::from(list.to_string()))
@@ -108,4 +141,21 @@ fn chunks(lines: Vec<String>) -> Vec<Result<Bytes, Infallible>> {
 /// A line of a watch.
 pub(crate) fn event(kind: &str, object: &Value) -> String {
     format!("{}\n", json!({"type": kind, "object": object}))
+}
+
+/// The line by which a watch is told that its version is too old.
+pub(crate) fn expired() -> String {
+    event(
+        "ERROR",
+        &json!({"kind": "Status", "status": "Failure", "reason": "Expired", "message": "too old", "code": 410}),
+    )
+}
+
+/// A network.
+pub(crate) fn nad(name: &str, version: u64) -> Value {
+    json!({
+        "apiVersion": crds::nad::API_VERSION, "kind": crds::nad::KIND,
+        "metadata": {"namespace": "default", "name": name, "resourceVersion": version.to_string(), "generation": 1},
+        "spec": {"config": r#"{"type":"bridge"}"#},
+    })
 }

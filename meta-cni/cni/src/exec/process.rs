@@ -14,10 +14,13 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid,
+};
 
-use super::running::Note;
+use super::running::{self, Note};
 use super::{ExecError, ProcessExec};
+use crate::point;
 
 /// A result is a few KiB; a plugin that prints this much is broken.
 const STDOUT_LIMIT: usize = 16 << 20;
@@ -40,18 +43,27 @@ pub(super) fn run(
     notes: Option<&Path>,
 ) -> Result<Output, ExecError> {
     let mut child = start(exec, executable, environment)?;
+    point::reached("delegate: started");
     let mut talk = Talk { stdin, stdout: Vec::new(), stderr: Vec::new(), relay: exec.relay_stderr };
     // Before it is given its configuration: see `running`.
     let note = notes.map(|dir| Note::of_child(dir, child.id(), exec.timeout)).transpose();
+    point::reached("delegate: noted");
     let (ended, note) = match note {
         Ok(note) => (talk.until_exit(&mut child, Instant::now() + exec.timeout), note),
         Err(error) => (Err(error), None),
     };
-    if !matches!(ended, Ok(Ended::Exited)) {
+    let by_us = !matches!(ended, Ok(Ended::Exited));
+    if by_us {
         kill(&child);
     }
+    if by_us || was_killed(&child) {
+        // What it had started, an IPAM plugin for one, would go on beside the undoing.
+        running::end_group_of(child.id());
+    }
     let status = child.wait();
+    point::reached("delegate: ended");
     drop(note);
+    point::reached("delegate: note removed");
     let (path, stderr) = (executable.to_owned(), talk.stderr_text());
     match ended {
         Ok(Ended::Exited) => {}
@@ -98,6 +110,13 @@ fn kill(child: &Child) {
     }
 }
 
+/// Whether the plugin was ended by a signal. It keeps its number, and so its group's, until its end is taken note of.
+fn was_killed(child: &Child) -> bool {
+    let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) else { return false };
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+    matches!(waitid(WaitId::Pid(pid), look), Ok(Some(status)) if status.killed() || status.dumped())
+}
+
 enum Ended {
     Exited,
     TooLate,
@@ -123,6 +142,7 @@ impl Talk<'_> {
         // Kernels before 5.3 have no pidfd: there the end of both outputs is the end of the plugin.
         let exit = pidfd(child);
         self.feed(&mut stdin)?;
+        point::reached("delegate: configuration given");
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {

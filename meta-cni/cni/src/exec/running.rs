@@ -10,8 +10,8 @@
 //! in which namespace of process ids, when it was started, and when its time is over. Numbers of processes
 //! are used again; number and start together are not. A directory of notes must be of one boot.
 
-use std::fs::OpenOptions;
-use std::io;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -83,7 +83,26 @@ pub fn await_end(dir: &Path, wait: Duration) -> io::Result<Option<LeftRunning>> 
         }
         noted.remove();
     }
+    // Who was killed before it had made its note, or after it had taken it away, left an empty directory.
+    let _ = std::fs::remove_dir(dir);
     Ok(None)
+}
+
+/// Kills what a plugin has started and waits for its end. The plugin is a child of ours that has ended, or been
+/// killed, and has not been waited for, so that the group's number is still its own.
+pub(super) fn end_group_of(child: u32) {
+    let Some(leader) = i32::try_from(child).ok().and_then(Pid::from_raw) else { return };
+    for _ in 0..ROUNDS {
+        // Errors mean that nothing can be seen of other processes, and nothing be done.
+        let members = members(leader).unwrap_or_default();
+        if members.is_empty() {
+            break;
+        }
+        for member in &members {
+            let _ = pidfd_send_signal(member, Signal::KILL);
+            let _ = ends_within(member, KILLING);
+        }
+    }
 }
 
 /// What a note says.
@@ -102,6 +121,8 @@ struct Noted {
 enum Seen {
     Over,
     Runs(OwnedFd),
+    /// It has ended, and these that it started have not.
+    Started(Vec<OwnedFd>),
     Unseen,
 }
 
@@ -154,11 +175,20 @@ impl Noted {
         // Opened before its start is compared: what was started then is what was opened.
         let process = match pidfd_open(self.pid, PidfdFlags::empty()) {
             Ok(process) => process,
-            Err(Errno::SRCH) => return Ok(Seen::Over),
+            Err(Errno::SRCH) => return self.look_at_group(),
             Err(_) => return Ok(Seen::Unseen),
         };
-        let ended = !self.has_its_number() || ends_within(&process, Duration::ZERO)?;
-        Ok(if ended { Seen::Over } else { Seen::Runs(process) })
+        if !self.has_its_number() {
+            return Ok(Seen::Over);
+        }
+        if ends_within(&process, Duration::ZERO)? { self.look_at_group() } else { Ok(Seen::Runs(process)) }
+    }
+
+    /// What is left of the group when the plugin has ended. A number is not given to another process as long as a
+    /// group has it.
+    fn look_at_group(&self) -> io::Result<Seen> {
+        let members = members(self.pid)?;
+        Ok(if members.is_empty() { Seen::Over } else { Seen::Started(members) })
     }
 
     /// Whether the number is still the plugin's; so until somebody has taken note of its end.
@@ -172,16 +202,32 @@ impl Noted {
             Seen::Over => return Ok(true),
             Seen::Unseen => return Ok(self.time_left().is_zero()),
             Seen::Runs(process) => process,
+            Seen::Started(members) => return self.await_members(&members, until),
         };
         let wait = until.saturating_duration_since(Instant::now());
         if ends_within(&process, self.time_left().min(wait))? {
-            return Ok(true);
+            return match self.look_at_group()? {
+                Seen::Started(members) => self.await_members(&members, until),
+                _ => Ok(true),
+            };
         }
         if !self.time_left().is_zero() {
             return Ok(false);
         }
         self.kill_group(&process)?;
         ends_within(&process, KILLING)
+    }
+
+    /// Whether those that a plugin had started have ended by `until`. They are not killed: whether the group is not
+    /// another one's by now cannot be told for certain. Once the plugin's time is over they are let go.
+    fn await_members(&self, members: &[OwnedFd], until: Instant) -> io::Result<bool> {
+        for member in members {
+            let wait = until.saturating_duration_since(Instant::now());
+            if !ends_within(member, self.time_left().min(wait))? && !self.time_left().is_zero() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Kills the plugin and what it has started, each through a descriptor of the very process. That the
@@ -259,7 +305,9 @@ struct Stat {
 
 impl Stat {
     fn of(pid: Pid) -> io::Result<Self> {
-        let text = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()))?;
+        // The kernel says 0 for its length: read in the usual way it would take six reads.
+        let mut text = String::with_capacity(1 << 10);
+        File::open(format!("/proc/{}/stat", pid.as_raw_nonzero()))?.read_to_string(&mut text)?;
         Self::parse(&text).ok_or_else(|| io::Error::other(format!("/proc/*/stat reads {text:?}")))
     }
 
@@ -282,7 +330,11 @@ mod tests {
     /// A process group that sleeps: a shell and a child of its, which has begun.
     fn group() -> Child {
         let mut command = Command::new("sh");
-        command.args(["-c", "sleep 1000 & echo; wait"]).process_group(0).stdout(Stdio::piped());
+        command
+            .args(["-c", "sleep 1000 & echo; wait"])
+            .process_group(0)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
         let begun = io::Read::read(child.stdout.as_mut().unwrap(), &mut [0]).unwrap();
         assert_eq!(begun, 1);
@@ -351,6 +403,45 @@ mod tests {
         }
         assert!(child.try_wait().unwrap().is_none());
         end(child);
+    }
+
+    #[test]
+    fn what_a_plugin_started_that_has_ended_is_waited_for_until_its_time_is_over() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut child = group();
+        for timeout in [Duration::from_millis(300), LONG] {
+            left(&temp.path().join(timeout.as_millis().to_string()), &child, timeout);
+        }
+        let members = members(pid(&child)).unwrap();
+        child.kill().unwrap();
+        // Not yet taken note of, and then gone.
+        let long = temp.path().join(LONG.as_millis().to_string());
+        assert!(await_end(&long, Duration::from_millis(20)).unwrap().is_some());
+        child.wait().unwrap();
+        assert!(await_end(&long, Duration::from_millis(20)).unwrap().is_some());
+        assert_eq!(await_end(&temp.path().join("300"), LONG).unwrap(), None, "its time is over");
+        assert!(!ends_within(&members[0], Duration::ZERO).unwrap(), "it is let go, not killed");
+        pidfd_send_signal(&members[0], Signal::KILL).unwrap();
+        assert_eq!(await_end(&long, LONG).unwrap(), None);
+    }
+
+    #[test]
+    fn what_a_plugin_started_that_ends_while_it_is_waited_for_is_waited_for_too() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "sleep 1000 & sleep 0.2"])
+            .process_group(0)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        left(temp.path(), &child, LONG);
+        let short = Duration::from_secs(2);
+        assert!(await_end(temp.path(), short).unwrap().is_some_and(|left| left.killed_after <= LONG));
+        assert!(child.try_wait().unwrap().is_some(), "it has ended");
+        let members = members(pid(&child)).unwrap();
+        pidfd_send_signal(&members[0], Signal::KILL).unwrap();
+        assert_eq!(await_end(temp.path(), LONG).unwrap(), None);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Shell scripts as plugins: each shows one way in which a plugin behaves or misbehaves.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
@@ -49,13 +50,72 @@ const LONG: Duration = Duration::from_secs(20);
 
 #[test]
 fn a_plugin_gets_exactly_the_variables_of_the_specification_and_its_stdin() {
-    let bin = Bin::with("env | grep ^CNI_ | sort; cat");
+    // What the shell was started with, and not what it adds.
+    let bin = Bin::with("cat /proc/$$/environ; cat");
     let output = String::from_utf8(bin.run(LONG, b"{\"x\":1}").unwrap()).unwrap();
-    let path = format!("/nonexistent:{}", bin.0.path().display());
-    let expected = format!(
-        "CNI_ARGS=A=1;B=2\nCNI_COMMAND=ADD\nCNI_CONTAINERID=c1\nCNI_IFNAME=net1\nCNI_NETNS=/run/netns/c1\nCNI_PATH={path}\n{{\"x\":1}}"
-    );
-    assert_eq!(output, expected);
+    let (environment, stdin) = output.rsplit_once('\0').unwrap();
+    let path = format!("CNI_PATH=/nonexistent:{}", bin.0.path().display());
+    let expected = [
+        "CNI_ARGS=A=1;B=2",
+        "CNI_COMMAND=ADD",
+        "CNI_CONTAINERID=c1",
+        "CNI_IFNAME=net1",
+        "CNI_NETNS=/run/netns/c1",
+        &path,
+    ];
+    let (of_the_call, inherited): (BTreeSet<_>, BTreeSet<_>) =
+        environment.split('\0').partition(|variable| variable.starts_with("CNI_"));
+    assert_eq!((of_the_call, stdin), (BTreeSet::from(expected), "{\"x\":1}"));
+    let ours: Vec<_> = std::env::vars().map(|(name, value)| format!("{name}={value}")).collect();
+    assert_eq!(inherited, ours.iter().map(String::as_str).collect());
+
+    // A process has no variable besides those that are made for it.
+    let exec = ProcessExec { timeout: LONG, relay_stderr: false, ..ProcessExec::default() };
+    let plugin = bin.0.path().join("plugin");
+    let made = vec![("PATH".into(), std::env::var_os("PATH").unwrap())];
+    let expected = format!("PATH={}\0", made[0].1.display());
+    let output = process::run(&exec, &plugin, made, b"", None).unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
+}
+
+#[test]
+fn a_plugin_inherits_all_variables_but_those_of_our_own_call() {
+    let plugin = PluginType::parse("plugin").unwrap();
+    let target = Target {
+        container_id: ContainerId::parse("c1").unwrap(),
+        netns: None,
+        if_name: IfName::parse("net1").unwrap(),
+        args: CniArgs::parse("A=1").unwrap(),
+    };
+    let ours = ["COMMAND", "CONTAINERID", "NETNS", "IFNAME", "ARGS", "PATH"]
+        .map(|name| (format!("CNI_{name}"), "ours".to_owned()))
+        .into_iter()
+        .chain(
+            [("PATH", "/bin"), ("HTTP_PROXY", "p"), ("CNI_OTHER", "x")].map(|(n, v)| (n.into(), v.into())),
+        );
+    let inherited = ["CNI_OTHER=x", "HTTP_PROXY=p", "PATH=/bin"];
+    let of_a_container = [
+        "CNI_ARGS=A=1",
+        "CNI_COMMAND=ADD",
+        "CNI_CONTAINERID=c1",
+        "CNI_IFNAME=net1",
+        "CNI_NETNS=",
+        "CNI_PATH=",
+    ];
+    for (verb, target, own) in [
+        (Verb::Add, Some(&target), &of_a_container[..]),
+        (Verb::Status, None, &["CNI_COMMAND=STATUS", "CNI_PATH="]),
+    ] {
+        let call = Call { plugin: &plugin, verb, target, path: &[], stdin: b"" };
+        let ours = ours.clone().map(|(name, value)| (name.into(), value.into()));
+        let given = environment(&call, ours);
+        let mut given: Vec<_> =
+            given.iter().map(|(name, value)| format!("{}={}", name.display(), value.display())).collect();
+        given.sort();
+        let mut expected = [own, &inherited].concat();
+        expected.sort_unstable();
+        assert_eq!(given, expected, "{verb:?}");
+    }
 }
 
 #[test]
@@ -78,6 +138,31 @@ fn a_failure_without_json_says_what_the_plugin_printed() {
 fn a_plugin_killed_by_a_signal_is_a_failure_that_names_the_signal() {
     let error = Bin::with("kill -9 $$").run(LONG, b"").unwrap_err();
     assert!(error.to_string().contains("killed by signal 9"), "{error}");
+}
+
+/// Whether a process of this number, which a plugin has written down, still runs.
+fn runs(bin: &Bin) -> bool {
+    let number = std::fs::read_to_string(bin.0.path().join("child")).unwrap();
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", number.trim())).unwrap_or_default();
+    !stat.is_empty() && !stat.contains(") Z ")
+}
+
+#[test]
+fn what_a_killed_plugin_has_started_ends_with_it() {
+    let bin = Bin::with(r#"sleep 1000 & echo $! > "${0%/*}/child"; kill -9 $$"#);
+    let error = bin.run(LONG, b"{}").unwrap_err();
+    assert!(error.to_string().contains("was killed by signal 9"), "{error}");
+    assert!(!runs(&bin), "nothing may go on beside the undoing");
+}
+
+#[test]
+fn what_a_plugin_leaves_running_that_has_ended_by_itself_is_left_alone() {
+    let bin = Bin::with(r#"sleep 1000 & echo $! > "${0%/*}/child"; echo {}"#);
+    bin.run(LONG, b"{}").unwrap();
+    assert!(runs(&bin), "it may be a daemon");
+    let number = std::fs::read_to_string(bin.0.path().join("child")).unwrap();
+    let pid = rustix::process::Pid::from_raw(number.trim().parse().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
 }
 
 #[test]

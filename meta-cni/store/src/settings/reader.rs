@@ -10,7 +10,7 @@ use cni::npwg::Namespace;
 use cni::{NetworkList, NetworkName};
 use serde_json::{Map, Value};
 
-use super::NetworkReference;
+use super::{NetworkReference, PodsAtOnce};
 
 /// A setting that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,6 +36,9 @@ impl SettingsError {
         Self::new(setting, format!("is {shown}; it has to be {expected}"))
     }
 }
+
+/// More is no bound: no node has so many pods.
+const MOST_AT_ONCE: usize = 1000;
 
 pub(super) struct Reader<'a> {
     object: &'a Map<String, Value>,
@@ -119,6 +122,17 @@ impl<'a> Reader<'a> {
         count
             .and_then(NonZeroUsize::new)
             .ok_or_else(|| SettingsError::wrong_kind(setting, "a whole number from 1 to 64", value))
+    }
+
+    /// How many pods at once; `0` is no bound.
+    pub(super) fn pods_at_once(&mut self, setting: &'static str) -> Read<PodsAtOnce> {
+        let Some(value) = self.value(setting) else { return Ok(PodsAtOnce::ByProcessors) };
+        let count = value.as_u64().and_then(|n| usize::try_from(n).ok()).filter(|&n| n <= MOST_AT_ONCE);
+        let count = count.ok_or_else(|| {
+            let expected = format!("a whole number from 0 (no bound) to {MOST_AT_ONCE}");
+            SettingsError::wrong_kind(setting, &expected, value)
+        })?;
+        Ok(NonZeroUsize::new(count).map_or(PodsAtOnce::All, PodsAtOnce::Most))
     }
 
     /// A duration with its unit: `250ms`, `5s`, `2m`, `1h`. A bare number would leave the unit to guess.

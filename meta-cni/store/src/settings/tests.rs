@@ -12,6 +12,7 @@ fn nothing_set_is_what_people_expect() {
     assert_eq!(settings.primary, PrimarySource::FirstIn("/etc/cni/net.d".into()));
     assert_eq!(settings.conf_dir, PathBuf::from("/etc/cni/multus/net.d"));
     assert_eq!(settings.attachment_concurrency.get(), 1);
+    assert_eq!(settings.pods_at_once, PodsAtOnce::ByProcessors);
     assert_eq!(settings.result, ResultForm::Merged);
     assert_eq!(settings.log.level, LogLevel::Warn);
     assert!(!settings.isolation.enabled);
@@ -68,6 +69,8 @@ fn what_is_empty_counts_as_absent() {
         "confDir",
         "binDir",
         "attachmentConcurrency",
+        "podsAtOnce",
+        "turnWait",
         "networkWait",
         "readinessWait",
         "lockWait",
@@ -126,6 +129,22 @@ fn unknown_options_of_the_log_are_told() {
 }
 
 #[test]
+fn pods_at_once_are_a_number_none_or_what_suits_the_processors() {
+    for (json, processors, bound) in [
+        (json!({}), 1, Some(8)),
+        (json!({}), 2, Some(8)),
+        (json!({}), 16, Some(64)),
+        (json!({"podsAtOnce": 1}), 16, Some(1)),
+        (json!({"podsAtOnce": 1000}), 1, Some(1000)),
+        (json!({"podsAtOnce": 0}), 16, None),
+    ] {
+        let settings = parse(json.clone()).unwrap();
+        let found = settings.pods_at_once.on(processors).map(NonZeroUsize::get);
+        assert_eq!(found, bound, "{json} on {processors}");
+    }
+}
+
+#[test]
 fn durations_have_units() {
     for (text, millis) in [("250ms", 250), ("5s", 5_000), ("2m", 120_000), ("1h", 3_600_000), ("0s", 0)] {
         let settings = parse(json!({"networkWait": text})).unwrap();
@@ -166,6 +185,10 @@ fn what_cannot_be_read_names_the_setting() {
         (json!({"attachmentConcurrency": 0}), "attachmentConcurrency"),
         (json!({"attachmentConcurrency": 65}), "attachmentConcurrency"),
         (json!({"attachmentConcurrency": "2"}), "attachmentConcurrency"),
+        (json!({"podsAtOnce": -1}), "podsAtOnce"),
+        (json!({"podsAtOnce": 1001}), "podsAtOnce"),
+        (json!({"podsAtOnce": "8"}), "podsAtOnce"),
+        (json!({"turnWait": 60}), "turnWait"),
         (json!({"networkWait": 5}), "networkWait"),
         (json!({"networkWait": "5"}), "networkWait"),
         (json!({"networkWait": "-5s"}), "networkWait"),
@@ -180,6 +203,9 @@ fn what_cannot_be_read_names_the_setting() {
         (json!({"logOptions": {"maxBackups": "many"}}), "logOptions.maxBackups"),
         (json!({"runDir": "run"}), "runDir"),
         (json!({"stateDir": 1}), "stateDir"),
+        (json!({"retired": "yes"}), "retired"),
+        (json!({"cniConfDir": "net.d"}), "cniConfDir"),
+        (json!({"multusCacheDir": "multus"}), "multusCacheDir"),
     ] {
         let error = parse(json.clone()).expect_err(&json.to_string());
         assert_eq!(error.setting, setting, "{json}: {error}");

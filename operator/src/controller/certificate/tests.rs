@@ -383,7 +383,7 @@ async fn a_missing_webhook_configuration_is_told_and_the_certificate_is_served_a
     let server = shared(Server::default());
     let (mut keeper, tls) = replica(&server);
     let error = keeper.look(day(0)).await.unwrap_err().to_string();
-    assert!(error.contains("validating-webhook.yaml"), "{error}");
+    assert!(error.contains("upgrade the chart with webhook.enabled"), "{error}");
     assert!(tls.borrow().is_some());
 }
 

@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use crate::controller::judgement::{Judgement, judge};
 use crate::controller::known::{Content, Network};
 use crate::controller::reports::tallies::Tally;
+use crate::excerpt::cut;
 
 /// What is found of a network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,9 +94,9 @@ fn accepted(finding: &Finding) -> Verdict {
             verdict("True", "Valid", "pods can use the network".to_owned())
         }
         Finding::Valid { warnings } => {
-            verdict("True", "ValidWithWarnings", cut(&warnings.join("; "), LONGEST))
+            verdict("True", "ValidWithWarnings", cut(&warnings.join("; "), LONGEST, "…"))
         }
-        Finding::Invalid { reason, message } => verdict("False", reason, cut(message, LONGEST)),
+        Finding::Invalid { reason, message } => verdict("False", reason, cut(message, LONGEST, "…")),
     }
 }
 
@@ -106,7 +107,7 @@ fn rendered(tally: &Tally) -> Verdict {
         (_, _, 0) => ("Unknown", "NoReports", "no node reports".to_owned()),
         (1.., ..) => {
             let why = refusal.as_deref().unwrap_or_default();
-            ("False", "Refused", cut(&format!("refused by {refused} of {of}: {why}"), LONGEST))
+            ("False", "Refused", cut(&format!("refused by {refused} of {of}: {why}"), LONGEST, "…"))
         }
         (_, ready, total) if ready >= total => ("True", "OnAllNodes", format!("on {ready} of {of}")),
         (_, ready, _) => ("False", "Pending", format!("on {ready} of {of}")),
@@ -142,16 +143,6 @@ pub fn tells(
     shown.is_some_and(|shown| {
         shown.observed_generation == desired.observed_generation && accepted(shown) == accepted(desired)
     })
-}
-
-/// At most `most` bytes of a text, cut between characters.
-pub(super) fn cut(text: &str, most: usize) -> String {
-    if text.len() <= most {
-        return text.to_owned();
-    }
-    let room = most.saturating_sub('…'.len_utf8());
-    let end = text.char_indices().map(|(at, _)| at).take_while(|at| *at <= room).last();
-    format!("{}…", text.get(..end.unwrap_or_default()).unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -39,13 +39,17 @@ fn patched(asked: &Asked) -> (u16, Value) {
 }
 
 async fn for_seconds(seconds: u64, client: Client, known: &Known<State>) {
+    under(&Permissions::default(), seconds, client, known).await;
+}
+
+async fn under(permissions: &Permissions, seconds: u64, client: Client, known: &Known<State>) {
     let metrics = Metrics::default();
     known.tell(|state| {
         state.reports.complete = true;
         false
     });
     tokio::select! {
-        never = run(client, "me", known, &metrics) => match never {},
+        never = run(client, "me", permissions, known, &metrics) => match never {},
         () = sleep(Duration::from_secs(seconds)) => {}
     }
 }
@@ -172,4 +176,18 @@ async fn what_cannot_be_read_is_refused_once_and_hinders_nobody() {
         .collect();
     assert_eq!(reasons.iter().filter(|reason| *reason == "Undecodable").count(), 1, "{reasons:?}");
     assert!(reasons.iter().any(|reason| reason == "Valid"), "{reasons:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_network_that_the_rules_do_not_permit_is_not_accepted() {
+    let (client, log) = server(json!([good("x")]), |asked| match asked.method.as_str() {
+        "POST" => (201, asked.body.clone()),
+        _ => patched(asked),
+    });
+    let rules = br#"{"rules": [{"namespaces": ["a"], "plugins": ["macvlan"]}]}"#;
+    under(&Permissions::parse(rules).unwrap(), 3, client, &Known::default()).await;
+    let accepted = &of(&log, "PATCH")[0].body["status"]["conditions"][0];
+    assert_eq!(accepted["status"], "False");
+    let message = accepted["message"].as_str().unwrap();
+    assert!(message.contains("networks of namespace a may not use plugin \"bridge\""), "{message}");
 }

@@ -8,14 +8,16 @@ use cni::error::chain_text;
 use crds::NetworkAttachmentDefinition;
 use futures::StreamExt;
 use kube::core::DeserializeGuard;
+use kube::runtime::watcher;
 use kube::runtime::watcher::{Config, Event};
-use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 
 use crate::controller::known::{Content, Network, Networks, State};
 use crate::known::Known;
 use crate::metrics::Metrics;
 use crate::node::render;
+use crate::permissions::Permissions;
+use crate::watching::{self, Subject};
 
 /// A page of a list; a network may have a megabyte, most have one kilobyte.
 const PAGE: u32 = 100;
@@ -25,29 +27,27 @@ const WATCH: &str = "watch the networks";
 type Guarded = DeserializeGuard<NetworkAttachmentDefinition>;
 
 /// Keeps `known` up to date for ever.
-pub(super) async fn run(client: Client, known: &Known<State>, metrics: &Metrics) -> Infallible {
+pub(super) async fn run(
+    client: Client,
+    permissions: &Permissions,
+    known: &Known<State>,
+    metrics: &Metrics,
+) -> Infallible {
     let api: Api<Guarded> = Api::all(client);
-    let mut events = pin!(watcher(api, Config::default().page_size(PAGE)).default_backoff());
+    let stream = || watcher(api.clone(), Config::default().page_size(PAGE));
+    let mut events = pin!(watching::events(stream, Subject::NETWORKS, metrics, known.watch(WATCH)));
     let mut listed = BTreeMap::new();
-    loop {
-        match events.next().await {
-            Some(Ok(event)) => {
-                known.heard(WATCH, &event);
-                take(event, &mut listed, known, metrics);
-            }
-            Some(Err(error)) => {
-                metrics.watch_errors.inc();
-                known.trouble(WATCH, &error);
-            }
-            // A watcher does not end.
-            None => std::future::pending().await,
-        }
+    while let Some(event) = events.next().await {
+        take(event, permissions, &mut listed, known, metrics);
     }
+    // A watch does not end.
+    std::future::pending().await
 }
 
 /// Takes note of an event. A new list replaces what was known at its end, not before.
 fn take(
     event: Event<Guarded>,
+    permissions: &Permissions,
     listed: &mut BTreeMap<String, Network>,
     known: &Known<State>,
     metrics: &Metrics,
@@ -55,7 +55,7 @@ fn take(
     match event {
         Event::Init => listed.clear(),
         Event::InitApply(nad) => {
-            let network = network(nad, metrics);
+            let network = network(nad, permissions, metrics);
             listed.insert(key(&network.namespace, &network.name), network);
         }
         Event::InitDone => {
@@ -66,7 +66,7 @@ fn take(
             });
         }
         Event::Apply(nad) => {
-            let network = network(nad, metrics);
+            let network = network(nad, permissions, metrics);
             known.tell(|state| state.networks.put(network));
         }
         Event::Delete(nad) => {
@@ -80,13 +80,13 @@ fn key(namespace: &str, name: &str) -> String {
     format!("{namespace}/{name}")
 }
 
-fn network(nad: Guarded, metrics: &Metrics) -> Network {
+fn network(nad: Guarded, permissions: &Permissions, metrics: &Metrics) -> Network {
     let (namespace, name) = (nad.namespace().unwrap_or_default(), nad.name_any());
     let (uid, version) = (nad.uid().unwrap_or_default(), nad.resource_version().unwrap_or_default());
     let generation = nad.meta().generation;
     let (content, shown) = match nad.0 {
         Ok(nad) => {
-            let content = match render::render(&nad, "") {
+            let content = match render::render(&nad, "", permissions) {
                 Ok(rendered) => Content::Rendered(Box::new(rendered)),
                 Err(error) => Content::Unnamable(chain_text(&error)),
             };

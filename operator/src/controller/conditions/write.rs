@@ -11,10 +11,10 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
 
-use super::desired::cut;
 use crate::cluster::{Meaning, meaning};
 use crate::controller::known::Network;
 use crate::controller::reports::FIELD_MANAGER;
+use crate::excerpt::cut;
 
 /// What became of a status that was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,11 +69,11 @@ pub(super) fn event(network: &Network, message: &str, reporter: &str) -> Event {
         },
         action: Some("Judging".to_owned()),
         reason: Some("NetworkInvalid".to_owned()),
-        note: Some(cut(message, 1024)),
+        note: Some(cut(message, 1024, "…")),
         type_: Some("Warning".to_owned()),
         event_time: Some(MicroTime(Timestamp::now())),
         reporting_controller: Some("braid.dev/controller".to_owned()),
-        reporting_instance: Some(cut(reporter, 128)),
+        reporting_instance: Some(cut(reporter, 128, "…")),
         regarding: Some(ObjectReference {
             api_version: Some(crds::nad::API_VERSION.to_owned()),
             kind: Some(crds::nad::KIND.to_owned()),

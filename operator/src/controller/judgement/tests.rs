@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::*;
 use crate::node::render;
+use crate::permissions::Permissions;
 
 fn rendered(name: &str, config: &Value) -> RenderedNetwork {
     let network: NetworkRef = name.parse().unwrap();
@@ -12,7 +13,7 @@ fn rendered(name: &str, config: &Value) -> RenderedNetwork {
     nad.metadata.namespace = Some(network.namespace.to_string());
     nad.metadata.name = Some(network.name.to_string());
     nad.spec.spec = Some(NetworkAttachmentDefinitionSpec { config: Some(config.to_string()) });
-    render::render(&nad, "test").unwrap()
+    render::render(&nad, "test", &Permissions::default()).unwrap()
 }
 
 fn alone(config: &Value) -> Judgement {
@@ -477,7 +478,7 @@ fn a_network_is_not_compared_with_its_older_form_and_a_removed_one_does_not_coun
 #[test]
 fn our_own_examples_are_fine() {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/examples/networks");
-    let manifests = crate::manifests::Manifests::read(&examples).unwrap();
+    let manifests = crate::manifests::Manifests::read(&examples, Permissions::default()).unwrap();
     assert!(manifests.networks.len() > 3, "{manifests:?}");
     for (name, judgement) in judge(&manifests.networks) {
         assert_eq!(judgement, Judgement::default(), "{name}");

@@ -16,9 +16,9 @@ fn config() -> lease::Config {
 
 /// Competes until `stop`, and gives the Lease back.
 async fn serve(client: Client, known: &Known<State>, stop: impl Future<Output = ()>) {
-    let metrics = Metrics::default();
+    let (metrics, duties) = (Metrics::default(), Duties::default());
     tokio::select! {
-        never = compete(client.clone(), config(), known, &metrics) => match never {},
+        never = compete(client.clone(), config(), &duties, known, &metrics) => match never {},
         () = stop => {}
     }
     release(client, &config(), known).await;

@@ -3,33 +3,53 @@
 use std::collections::BTreeSet;
 
 use cni::npwg::{DEFAULT_NETWORK, NETWORKS, Namespace};
-use crds::NetworkAttachmentDefinition;
-use kube::core::DynamicObject;
-use kube::core::admission::{AdmissionRequest, AdmissionResponse, Operation};
+use kube::core::admission::{AdmissionResponse, Operation};
 use serde_json::{Map, Value};
 
 use super::Desk;
 use super::networks::Seen;
+use super::request::{Object, Request};
 use crate::controller::judgement::Judgement;
 use crate::controller::judgement::{hints, pods};
-use crate::node::render;
+use crate::excerpt::cut;
 
-/// On the API server's picture of a static pod, which the kubelet makes.
-const MIRROR: &str = "kubernetes.io/config.mirror";
+/// What is said of pods that no plugin is asked about.
+const HOST_NETWORK: &str = "a pod of the host's network gets no other networks";
+/// An annotation that is longer is not judged here: as values in memory it would take a hundred times its length. No
+/// API server takes longer ones.
+const LONGEST: usize = 256 << 10;
+/// So many errors are told, and so many warnings.
+const MOST_TOLD: usize = 32;
+/// So much is told of one, and of other texts that come from elsewhere.
+const LONGEST_TOLD: usize = 1 << 10;
 
 /// Answers one request. What is not understood, or none of our business, is allowed.
-pub(super) fn answer(request: &AdmissionRequest<DynamicObject>, desk: &Desk) -> AdmissionResponse {
+pub(super) fn answer(request: &Request, desk: &Desk) -> AdmissionResponse {
     let judgement = judge(request, desk);
-    let mut response = AdmissionResponse::from(request);
+    let mut response = request.allowed();
     if !judgement.errors.is_empty() {
+        let errors = few(judgement.errors);
         let name = format!("{}/{}", request.namespace.as_deref().unwrap_or_default(), request.name);
-        tracing::info!(kind = request.kind.kind, name, errors = ?judgement.errors, "refused");
-        response = response.deny(text(&judgement.errors));
+        tracing::info!(kind = request.kind.kind, name = shorten(&name), ?errors, "refused");
+        response = response.deny(text(&errors));
     }
     if !judgement.warnings.is_empty() {
-        response.warnings = Some(judgement.warnings);
+        response.warnings = Some(few(judgement.warnings));
     }
     response
+}
+
+/// Those that are told: an answer is short, whoever asks.
+fn few(mut texts: Vec<String>) -> Vec<String> {
+    let further = texts.len().saturating_sub(MOST_TOLD);
+    texts.truncate(MOST_TOLD);
+    let further = (further > 0).then(|| format!("and {further} more"));
+    texts.iter().map(|text| shorten(text)).chain(further).collect()
+}
+
+/// As much of a text as is told.
+pub(super) fn shorten(text: &str) -> String {
+    cut(text, LONGEST_TOLD, "…")
 }
 
 /// One error as it is, several as a list.
@@ -40,28 +60,33 @@ fn text(errors: &[String]) -> String {
     }
 }
 
-fn judge(request: &AdmissionRequest<DynamicObject>, desk: &Desk) -> Judgement {
+fn judge(request: &Request, desk: &Desk) -> Judgement {
     let changes = matches!(request.operation, Operation::Create | Operation::Update);
     let whole = request.sub_resource.as_deref().unwrap_or_default().is_empty();
-    let Some(object) = request.object.as_ref().filter(|_| changes && whole) else {
+    let Some(object) = request.object.filter(|_| changes && whole) else {
         return Judgement::default();
     };
-    let kind = (request.kind.group.as_str(), request.kind.kind.as_str());
-    match kind {
-        ("k8s.cni.cncf.io", crds::nad::KIND) => network(request, object, desk),
-        ("", "Pod") => pod(request, object, desk),
+    let old = || request.old_object.and_then(|old| Object::read(old).ok());
+    match (request.kind.group.as_str(), request.kind.kind.as_str()) {
+        ("k8s.cni.cncf.io", crds::nad::KIND) => match Object::read(object) {
+            Ok(object) => network(request, &object, old().as_ref(), desk),
+            Err(error) => unreadable(&error),
+        },
+        // The API server itself refuses a pod that cannot be read.
+        ("", "Pod") => Object::read(object)
+            .map_or_else(|_| Judgement::default(), |object| pod(request, &object, old().as_ref(), desk)),
         _ => Judgement::default(),
     }
 }
 
 /// A network. One whose configuration stays what it is passes, however wrong: finalizers and labels have to.
-fn network(request: &AdmissionRequest<DynamicObject>, object: &DynamicObject, desk: &Desk) -> Judgement {
-    if request.old_object.as_ref().is_some_and(|old| config(old) == config(object)) {
+fn network(request: &Request, object: &Object, old: Option<&Object>, desk: &Desk) -> Judgement {
+    if old.is_some_and(|old| old.config() == object.config()) {
         return Judgement::default();
     }
-    let mut nad = match object.clone().try_parse::<NetworkAttachmentDefinition>() {
+    let mut nad = match object.network() {
         Ok(nad) => nad,
-        Err(error) => return refusal(format!("it cannot be read as a NetworkAttachmentDefinition: {error}")),
+        Err(error) => return unreadable(&error),
     };
     let metadata = &mut nad.metadata;
     metadata.namespace = metadata.namespace.take().or_else(|| request.namespace.clone());
@@ -69,7 +94,7 @@ fn network(request: &AdmissionRequest<DynamicObject>, object: &DynamicObject, de
         // The API server puts five characters behind it.
         metadata.name = metadata.generate_name.as_ref().map(|prefix| format!("{prefix}00000"));
     }
-    match render::render(&nad, "the admission request") {
+    match desk.networks.render(&nad, "the admission request") {
         Ok(rendered) => {
             let mut judgement = desk.networks.judge(&rendered);
             judgement.warnings.extend(hints(nad.config()).into_iter().map(str::to_owned));
@@ -79,8 +104,15 @@ fn network(request: &AdmissionRequest<DynamicObject>, object: &DynamicObject, de
     }
 }
 
-fn config(object: &DynamicObject) -> Option<&Value> {
-    object.data.get("spec")?.get("config")
+fn unreadable(error: &serde_json::Error) -> Judgement {
+    refusal(format!("it cannot be read as a NetworkAttachmentDefinition: {error}"))
+}
+
+/// What is too long for this place.
+fn unjudged(key: &str) -> Judgement {
+    let warning =
+        format!("annotation {key} is longer than {LONGEST} bytes; it is not judged here, but on the nodes");
+    Judgement { errors: Vec::new(), warnings: vec![warning] }
 }
 
 fn refusal(error: String) -> Judgement {
@@ -88,16 +120,29 @@ fn refusal(error: String) -> Judgement {
 }
 
 /// A pod: only its network annotations matter, and only where they are new.
-fn pod(request: &AdmissionRequest<DynamicObject>, object: &DynamicObject, desk: &Desk) -> Judgement {
+fn pod(request: &Request, object: &Object, old: Option<&Object>, desk: &Desk) -> Judgement {
     let annotations = annotations(object);
-    if request.old_object.as_ref().is_some_and(|old| self::annotations(old) == annotations) {
+    if old.is_some_and(|old| self::annotations(old) == annotations) {
         return Judgement::default();
     }
-    let namespace = request.namespace.as_ref().or(object.metadata.namespace.as_ref());
+    if let Some((key, _)) =
+        annotations.iter().find(|(_, text)| text.as_str().unwrap_or_default().len() > LONGEST)
+    {
+        return unjudged(key);
+    }
+    let namespace = request.namespace.as_ref().or(object.namespace());
     // No namespace, no pod: the API server will say so itself.
     let Some(Ok(namespace)) = namespace.map(Namespace::parse) else { return Judgement::default() };
     let asked = pods::asked(&annotations, &namespace, &desk.rules.multus_namespace);
     let mut judgement = asked.judgement;
+    if object.is_of_the_host() {
+        // Neither is the annotation wrong nor its networks missing: nobody will look at it.
+        let given: BTreeSet<_> = asked.selections.iter().map(|(annotation, _)| *annotation).collect();
+        let idle =
+            given.into_iter().map(|annotation| format!("{HOST_NETWORK}: annotation {annotation} is ignored"));
+        let errors = judgement.errors.into_iter().map(|error| format!("{HOST_NETWORK}, but: {error}"));
+        return Judgement { errors: Vec::new(), warnings: errors.chain(idle).collect() };
+    }
     for (annotation, selection) in &asked.selections {
         if let Err(error) = desk.rules.isolation.permits(&namespace, &selection.network) {
             judgement.errors.push(format!("annotation {annotation}: {error}"));
@@ -117,24 +162,17 @@ fn pod(request: &AdmissionRequest<DynamicObject>, object: &DynamicObject, desk: 
                 .push(format!("network {network} cannot be used, so the pod will not start: {reason}")),
         }
     }
-    if let Some(reason) = never_attached(object) {
-        judgement.warnings.extend(judgement.errors.drain(..).map(|error| format!("{reason}, but: {error}")));
+    if object.is_mirror() {
+        let seen = |error| {
+            format!("the kubelet runs this static pod whether it can be seen here or not, but: {error}")
+        };
+        judgement.warnings.extend(judgement.errors.drain(..).map(seen));
     }
     judgement
 }
 
 /// The annotations that ask for networks.
-fn annotations(object: &DynamicObject) -> Map<String, Value> {
-    let all = object.metadata.annotations.iter().flatten();
-    let ours = all.filter(|(key, _)| [NETWORKS, DEFAULT_NETWORK].contains(&key.as_str()));
-    ours.map(|(key, value)| (key.clone(), value.as_str().into())).collect()
-}
-
-/// Why nothing is won by refusing a pod, whatever its annotations say.
-fn never_attached(object: &DynamicObject) -> Option<&'static str> {
-    if object.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(MIRROR)) {
-        return Some("the kubelet runs this static pod whether it can be seen here or not");
-    }
-    let host = object.data.get("spec").and_then(|spec| spec.get("hostNetwork"));
-    (host == Some(&Value::Bool(true))).then_some("a pod of the host's network gets no other networks")
+fn annotations(object: &Object) -> Map<String, Value> {
+    let asking = [NETWORKS, DEFAULT_NETWORK].into_iter();
+    asking.filter_map(|key| Some((key.to_owned(), object.annotation(key)?.into()))).collect()
 }

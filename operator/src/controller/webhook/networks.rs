@@ -8,19 +8,20 @@ use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cni::error::chain_text;
-use cni::npwg::NetworkRef;
+use cni::npwg::{NameError, NetworkRef};
 use crds::NetworkAttachmentDefinition;
 use futures::StreamExt;
 use kube::core::{DeserializeGuard, ObjectMeta};
+use kube::runtime::watcher as watch_objects;
 use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt, watcher as watch_objects};
 use kube::{Api, Client};
 use store::network::{Outcome, RenderedNetwork};
 
 use crate::controller::judgement::{Judgement, Neighbours, judge_one};
 use crate::metrics::Metrics;
 use crate::node::render;
+use crate::permissions::Permissions;
+use crate::watching::{self, Subject};
 
 /// An object of the API server that may turn out not to be readable.
 type Object = DeserializeGuard<NetworkAttachmentDefinition>;
@@ -29,6 +30,7 @@ type Object = DeserializeGuard<NetworkAttachmentDefinition>;
 #[derive(Debug, Default)]
 pub struct Networks {
     state: Mutex<State>,
+    permissions: Permissions,
 }
 
 #[derive(Debug, Default)]
@@ -55,6 +57,20 @@ pub enum Seen {
 }
 
 impl Networks {
+    /// None yet, of which each is to be permitted.
+    pub fn new(permissions: Permissions) -> Self {
+        Self { state: Mutex::default(), permissions }
+    }
+
+    /// What becomes of a network on the nodes.
+    pub fn render(
+        &self,
+        nad: &NetworkAttachmentDefinition,
+        origin: &str,
+    ) -> Result<RenderedNetwork, NameError> {
+        render::render(nad, origin, &self.permissions)
+    }
+
     /// Whether all networks have been known once.
     pub fn complete(&self) -> bool {
         self.state().complete
@@ -82,7 +98,7 @@ impl Networks {
         match event {
             Event::Init => state.arriving.clear(),
             Event::InitApply(object) => {
-                if let Some(name) = state.insert(object, metrics) {
+                if let Some(name) = state.insert(object, &self.permissions, metrics) {
                     state.arriving.insert(name);
                 }
             }
@@ -92,7 +108,7 @@ impl Networks {
                 state.refused.retain(|network, _| arrived.contains(network));
                 state.complete = true;
             }
-            Event::Apply(object) => drop(state.insert(object, metrics)),
+            Event::Apply(object) => drop(state.insert(object, &self.permissions, metrics)),
             Event::Delete(object) => {
                 if let Some(name) = name_of(metadata(&object)) {
                     state.all.remove(&name);
@@ -108,10 +124,10 @@ impl Networks {
 }
 
 impl State {
-    fn insert(&mut self, object: Object, metrics: &Metrics) -> Option<NetworkRef> {
+    fn insert(&mut self, object: Object, permissions: &Permissions, metrics: &Metrics) -> Option<NetworkRef> {
         let name = name_of(metadata(&object))?;
         let rendered = match object.0 {
-            Ok(nad) => render::render(&nad, "the API server").ok()?,
+            Ok(nad) => render::render(&nad, "the API server", permissions).ok()?,
             Err(error) => {
                 metrics.undecodable_objects.inc();
                 render::refused(name.clone(), "the API server", format!("it cannot be read: {error}"))
@@ -137,27 +153,14 @@ fn name_of(metadata: &ObjectMeta) -> Option<NetworkRef> {
     NetworkRef::parse(metadata.namespace.as_deref()?, metadata.name.as_deref()?).ok()
 }
 
-/// Keeps the networks as the API server says, for ever. Errors are counted, and told once until it goes well again.
+/// Keeps the networks as the API server says, for ever.
 pub async fn follow(client: Client, networks: Arc<Networks>, metrics: Arc<Metrics>) -> Infallible {
-    let mut failing = false;
-    loop {
-        let objects = watch_objects(Api::<Object>::all(client.clone()), watcher::Config::default());
-        let mut objects = pin!(objects.default_backoff());
-        while let Some(event) = objects.next().await {
-            match event {
-                Ok(event) => {
-                    // A list that begins says nothing about the API server yet.
-                    failing &= matches!(event, Event::Init);
-                    networks.take(event, &metrics);
-                }
-                Err(error) => {
-                    metrics.watch_errors.inc();
-                    if !std::mem::replace(&mut failing, true) {
-                        let error = chain_text(&error);
-                        tracing::warn!(error, "watching networks for the webhook failed; it is tried again");
-                    }
-                }
-            }
-        }
+    let api = Api::<Object>::all(client);
+    let stream = || watch_objects(api.clone(), watcher::Config::default());
+    let mut events = pin!(watching::events(stream, Subject::NETWORKS, Arc::clone(&metrics), |_| ()));
+    while let Some(event) = events.next().await {
+        networks.take(event, &metrics);
     }
+    // A watch does not end.
+    std::future::pending().await
 }

@@ -8,6 +8,7 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -17,6 +18,8 @@ use super::Tls;
 
 /// One API server holds a few connections; more come only from others, and they wait.
 const MOST_CONNECTIONS: usize = 256;
+/// Of a request's head; an API server's has a few hundred bytes. What is not set is 400 KiB for each connection.
+const BUFFER: usize = 16 << 10;
 /// A handshake takes a few milliseconds.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Longer than the 90 s after which an API server closes a connection that it does not need, so that it never
@@ -65,10 +68,16 @@ async fn connection(stream: TcpStream, config: Arc<ServerConfig>, router: Router
         }
         Err(_) => return,
     };
+    answer(stream, router).await;
+}
+
+/// The requests of one connection.
+pub(super) async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin, router: Router) {
     let service = TowerToHyperService::new(router);
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE)
+        .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(stream), service)
         .await;
     if let Err(error) = served {

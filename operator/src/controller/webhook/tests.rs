@@ -1,3 +1,4 @@
+use axum::body::to_bytes;
 use cni::npwg::NetworkRef;
 use crds::{NetworkAttachmentDefinition, NetworkAttachmentDefinitionSpec};
 use http::Request;
@@ -17,6 +18,7 @@ use tower::ServiceExt;
 use super::networks::Seen;
 use super::*;
 use crate::metrics::Metrics;
+use crate::permissions::Permissions;
 
 pub(crate) fn desk(networks: Networks) -> Arc<Desk> {
     let settings = Settings::parse(json!({"type": "meta-cni"}).as_object().unwrap()).unwrap();
@@ -298,6 +300,17 @@ async fn pods_that_are_never_attached_are_warned_and_not_refused() {
 }
 
 #[tokio::test]
+async fn a_pod_of_the_hosts_network_is_told_that_its_annotation_is_ignored() {
+    let desk = desk(known());
+    let mut host = asking("there, nowhere");
+    host["spec"]["hostNetwork"] = true.into();
+    let (allowed, _, warnings) = told(&desk, &review(POD, "CREATE", "app", host, Value::Null)).await;
+    let ignored = "a pod of the host's network gets no other networks: annotation k8s.v1.cni.cncf.io/networks is ignored";
+    assert!(allowed);
+    assert_eq!(warnings, [ignored]);
+}
+
+#[tokio::test]
 async fn other_kinds_and_subresources_are_allowed() {
     let desk = desk(known());
     let mut status = pod_review("p", ",");
@@ -326,8 +339,64 @@ async fn malformed_reviews_get_400_and_too_long_ones_413() {
         let (status, text) = post(&desk, "/validate", body.to_owned()).await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{body}: {}", String::from_utf8_lossy(&text));
     }
-    let (status, _) = post(&desk, "/validate", vec![b' '; LARGEST_REVIEW + 1]).await;
+    let (status, _) = post(&desk, "/validate", vec![b' '; room::LARGEST + 1]).await;
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+    let long = review.replace("u-1", &"u".repeat(129));
+    assert_eq!(post(&desk, "/validate", long).await.0, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_small_review_is_answered_while_clients_that_send_slowly_hold_all_places() {
+    let router = router(desk(known()));
+    let ask = |body: Body| router.clone().oneshot(Request::post("/validate").body(body).unwrap());
+    let slow = || ask(room::tests::slow(1, &Arc::default()));
+    let mut holding = std::pin::pin!(futures::future::join_all((0..room::PLACES).map(|_| slow())));
+    assert!(futures::poll!(&mut holding).is_pending());
+    assert_eq!(ask(pod_review("p", "a").to_string().into()).await.unwrap().status(), StatusCode::OK);
+    let response = ask(vec![b' '; room::SMALL + 1].into()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    for response in holding.await {
+        assert_eq!(response.unwrap().status(), StatusCode::REQUEST_TIMEOUT);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_head_of_a_request_is_short() {
+    let (mut client, server) = tokio::io::duplex(1 << 20);
+    let talk = async {
+        client.write_all(b"POST /validate HTTP/1.1\r\nx: ").await.unwrap();
+        client.write_all(&vec![b'x'; 32 << 10]).await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    let (answer, ()) = tokio::join!(talk, super::serve::answer(server, router(desk(known()))));
+    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer:?}");
+}
+
+#[tokio::test]
+async fn an_answer_is_short_whatever_is_asked() {
+    let desk = desk(known());
+    let plugin = json!({"type": "bridge", "vlan": 9999});
+    let long = json!({"cniVersion": "1.0.0", "plugins": vec![plugin; 100]});
+    let asked = review(NAD, "CREATE", "app", nad(&long), Value::Null);
+    let (allowed, message, _) = told(&desk, &asked).await;
+    assert!(!allowed && message.ends_with("\n- and 68 more"), "{message}");
+    assert_eq!(message.matches("\n- ").count(), 33, "{message}");
+    assert_eq!(answer::shorten(&"ü".repeat(2000)), format!("{}…", "ü".repeat(510)));
+}
+
+#[tokio::test]
+async fn what_is_too_long_to_be_read_is_refused_or_passes_with_a_warning() {
+    let desk = desk(known());
+    let config = nad(format!(r#"{{"type":"bridge","x":[{}0]}}"#, "0,".repeat(100_000)));
+    let (allowed, message, warnings) = told(&desk, &review(NAD, "CREATE", "app", config, Value::Null)).await;
+    assert!(!allowed && message.starts_with("spec.config is 200025 bytes long"), "{message}");
+    assert!(warnings.is_empty(), "{warnings:?}");
+    let annotation = asking(&",".repeat((256 << 10) + 1));
+    let (allowed, _, warnings) = told(&desk, &review(POD, "CREATE", "app", annotation, Value::Null)).await;
+    assert!(allowed && warnings[0].starts_with("annotation k8s.v1.cni"), "{warnings:?}");
+    assert!(warnings[0].ends_with("is longer than 262144 bytes; it is not judged here, but on the nodes"));
 }
 
 #[tokio::test]
@@ -398,7 +467,7 @@ mod manifest {
 
     use crate::manifests::documents::{Form, objects};
 
-    const MANIFEST: &str = include_str!("../../../../deploy/webhook/validating-webhook.yaml");
+    const MANIFEST: &str = include_str!("../../../../deploy/manifests/parts/webhook.yaml");
 
     fn read<T: serde::de::DeserializeOwned>(kind: &str) -> T {
         let all = objects(MANIFEST, Form::Yaml);
@@ -448,6 +517,26 @@ mod manifest {
         assert_eq!(paths, ["/validate/networks", "/validate/pods"]);
         let ports = service.spec.unwrap().ports.unwrap();
         assert_eq!(ports[0].port, 443);
-        assert_eq!(serde_json::to_value(&ports[0].target_port).unwrap(), 9443);
+        assert_eq!(serde_json::to_value(&ports[0].target_port).unwrap(), "webhook");
     }
+}
+
+#[tokio::test]
+async fn what_the_rules_do_not_permit_is_refused_early_and_pods_that_ask_for_it_are_warned() {
+    let rules =
+        br#"{"rules": [{"namespaces": ["app"], "plugins": ["macvlan"], "interfaces": ["storage0"]}]}"#;
+    let networks = Networks::new(Permissions::parse(rules).unwrap());
+    let macvlan = |master: &str| json!({"cniVersion": "1.0.0", "type": "macvlan", "master": master});
+    let listed = [("good", "storage0"), ("bad", "eth0")];
+    let listed = listed.map(|(name, master)| Event::InitApply(guard("app", name, &macvlan(master))));
+    events(&networks, [Event::Init].into_iter().chain(listed).chain([Event::InitDone]).collect());
+    let desk = desk(networks);
+    let asked = |config: Value| review(NAD, "CREATE", "app", nad(config), Value::Null);
+    assert_eq!(told(&desk, &asked(macvlan("storage0"))).await, (true, String::new(), Vec::new()));
+    let (allowed, message, _) = told(&desk, &asked(macvlan("eth0"))).await;
+    assert!(!allowed && message.contains("may not use interface \"eth0\" of the host"), "{message}");
+    let (allowed, _, warnings) = told(&desk, &pod_review("p", "good")).await;
+    assert!(allowed && warnings.is_empty(), "{warnings:?}");
+    let (allowed, _, warnings) = told(&desk, &pod_review("p", "bad")).await;
+    assert!(allowed && warnings[0].contains("may not use interface \"eth0\""), "{warnings:?}");
 }

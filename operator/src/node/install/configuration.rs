@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use cni::{NetworkList, PluginConfig, SpecVersion};
 use serde_json::{Map, Value, json};
 
-/// The file's name. The runtime takes the first configuration by name; those of networks begin with 10 or more.
-pub const FILE: &str = "00-braid.conflist";
+/// The file's name, which `meta-cni` knows too.
+pub const FILE: &str = store::leaving::FILE;
 
 /// The network's name for the runtime. It is part of the key under which libcni keeps results, so it never
 /// changes, whatever the primary is called.

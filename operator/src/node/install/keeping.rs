@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::longer;
+use crate::retry::longer;
 
 /// Who had their way with the file for so long has given up.
 const PEACE: Duration = Duration::from_secs(64);

@@ -1,22 +1,28 @@
 //! Taking the configuration off the host at the end, so that the primary serves the node alone again.
 //!
 //! Only where it is certain that Braid is being taken away: an upgrade, a restart or a node that is shut down must
-//! never leave pods without their networks. The executable stays in any case: CRI-O keeps the configuration that
-//! a container was attached with and calls it for DEL.
+//! never leave pods without their networks. While there are records of attachments the file is not removed but
+//! retired ([`store::leaving`]): `meta-cni` undoes them as their containers end, hands everything else on, and removes
+//! the file at last. The executable stays in any case: CRI-O keeps the configuration that a container was attached with
+//! and calls it for DEL.
 
-use std::fmt;
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
+use std::{fmt, io};
 
 use cni::error::chain_text;
+use cni::point;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use kube::{Api, Client};
-use store::atomic;
+use store::leaving::{self, RetireError};
+use store::lock::Lock;
+use store::{NodeDirectory, StoreError, atomic, record};
 use tokio::time::timeout;
 use tracing::{error, info};
 
 use super::Host;
 use crate::args::Install;
+use crate::cluster::{is_not_there, namespace_and_name};
 
 /// The API server's answer is waited for so long.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -26,6 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub enum Left {
     /// It is gone, since Braid is being taken away.
     Removed,
+    /// Braid is being taken away, and it stays, retired, until the last container that Braid attached is gone.
+    Retired,
     /// It stays in place.
     Stays(Why),
 }
@@ -57,7 +65,9 @@ impl fmt::Display for Why {
             Self::Unknown(reason) => {
                 write!(f, "whether our DaemonSet is being deleted is not known: {reason}")
             }
-            Self::Failed(reason) => write!(f, "it could not be removed: {reason}; remove it by hand"),
+            Self::Failed(reason) => {
+                write!(f, "it could not be removed or retired: {reason}; remove it by hand")
+            }
         }
     }
 }
@@ -66,16 +76,23 @@ impl fmt::Display for Why {
 ///
 /// To be called when [`super::run`] has been dropped, which would put it back. Ends within little more than a
 /// second. Needs `get` of that one DaemonSet.
-pub async fn leave(host: &Host, daemonset: Option<&str>, client: Client) -> Left {
+pub async fn leave(host: &Host, dir: &NodeDirectory, daemonset: Option<&str>, client: Client) -> Left {
     let path = host.configuration();
     let left = match why_stay(host.what, daemonset, client).await {
         Some(why) => Left::Stays(why),
-        None => remove(&path),
+        None => take_away(host, dir).unwrap_or_else(|error| Left::Stays(Why::Failed(chain_text(&error)))),
     };
     let path = path.display();
     match &left {
         Left::Removed => {
             info!(%path, "Braid is being taken away: removed our configuration; the plugin stays");
+        }
+        Left::Retired => {
+            info!(
+                %path,
+                "Braid is being taken away, and containers that it attached are still there: our configuration stays, \
+                 retired; new pods get what comes next, and meta-cni removes it with the last of those containers"
+            );
         }
         Left::Stays(why @ Why::Failed(_)) => error!(%path, %why, "our configuration stays in place"),
         Left::Stays(why) => info!(%path, %why, "our configuration stays in place"),
@@ -83,11 +100,36 @@ pub async fn leave(host: &Host, daemonset: Option<&str>, client: Client) -> Left
     left
 }
 
-fn remove(path: &Path) -> Left {
-    match atomic::remove(path) {
-        Ok(_) => Left::Removed,
-        Err(error) => Left::Stays(Why::Failed(chain_text(&error))),
+/// Why the configuration could be neither removed nor retired.
+#[derive(Debug, thiserror::Error)]
+enum TakeAwayError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("read {path}")]
+    Read { path: PathBuf, source: io::Error },
+    #[error("retire {path}")]
+    Retire { path: PathBuf, source: RetireError },
+}
+
+/// Removes the configuration, or retires it while a record has an attachment to undo.
+fn take_away(host: &Host, dir: &NodeDirectory) -> Result<Left, TakeAwayError> {
+    let path = host.configuration();
+    let _only = Lock::of_configuration(dir, leaving::PATIENCE)?;
+    if !record::any_to_undo(dir)? {
+        atomic::remove(&path)?;
+        point::reached("leave: configuration removed");
+        return Ok(Left::Removed);
     }
+    let text = match std::fs::read(&path) {
+        Ok(text) => text,
+        // Somebody else has taken it away: it is not for us to bring it back now.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Left::Removed),
+        Err(source) => return Err(TakeAwayError::Read { path, source }),
+    };
+    let retired = leaving::retired(&text, &host.conf_dir)
+        .map_err(|source| TakeAwayError::Retire { path: path.clone(), source })?;
+    atomic::write(&path, retired.as_bytes())?;
+    Ok(Left::Retired)
 }
 
 async fn why_stay(what: Install, daemonset: Option<&str>, client: Client) -> Option<Why> {
@@ -95,9 +137,7 @@ async fn why_stay(what: Install, daemonset: Option<&str>, client: Client) -> Opt
         return Some(Why::NotOurs);
     }
     let Some(text) = daemonset else { return Some(Why::NoDaemonSet) };
-    let Some((namespace, name)) =
-        text.split_once('/').filter(|(space, name)| is_name(space) && is_name(name))
-    else {
+    let Some((namespace, name)) = namespace_and_name(text) else {
         return Some(Why::NotAName(text.to_owned()));
     };
     let daemonsets: Api<DaemonSet> = Api::namespaced(client, namespace);
@@ -107,18 +147,12 @@ async fn why_stay(what: Install, daemonset: Option<&str>, client: Client) -> Opt
     }
 }
 
-fn is_name(text: &str) -> bool {
-    !text.is_empty() && !text.contains('/')
-}
-
 /// What the API server's answer means: whether the DaemonSet that it found is being deleted, or an error.
-///
-/// Only its own "there is no such object" counts as gone: something between us and it may answer 404 too.
 fn verdict(name: &str, answer: kube::Result<bool>) -> Option<Why> {
     match answer {
         Ok(true) => None,
         Ok(false) => Some(Why::Wanted(name.to_owned())),
-        Err(kube::Error::Api(status)) if status.code == 404 && status.reason == "NotFound" => None,
+        Err(error) if is_not_there(&error) => None,
         Err(error) => Some(Why::Unknown(chain_text(&error))),
     }
 }
@@ -131,6 +165,10 @@ mod tests {
     use tower::service_fn;
 
     use super::*;
+
+    fn dir(host: &Host) -> NodeDirectory {
+        NodeDirectory::new(host.conf_dir.join("run"), host.conf_dir.join("state"))
+    }
 
     fn host(what: Install) -> (tempfile::TempDir, Host) {
         let temp = tempfile::tempdir().unwrap();
@@ -187,10 +225,52 @@ mod tests {
             (200, json!([]), false),
         ] {
             let (_temp, host) = host(Install::All);
-            let left = leave(&host, Some("braid-system/braid-node"), answering(code, body.clone())).await;
+            let left =
+                leave(&host, &dir(&host), Some("braid-system/braid-node"), answering(code, body.clone()))
+                    .await;
             assert_eq!(left == Left::Removed, goes, "{code} {body}: {left:?}");
             assert_eq!(host.configuration().exists(), !goes, "{code} {body}");
         }
+    }
+
+    fn record(host: &Host, attached: bool) {
+        let plan = json!({
+            "network": "a", "if_name": "eth0", "list": {"name": "a", "type": "bridge"}, "args": [],
+            "capabilities": {},
+        });
+        let record: record::Record = serde_json::from_value(json!({
+            "phase": "attached", "container_id": "c1", "if_name": "eth0", "netns": null, "netns_id": null,
+            "boot_id": "", "pod": null, "path": [], "created_ms": 0,
+            "attachments": if attached { vec![plan] } else { Vec::new() },
+        }))
+        .unwrap();
+        record.write(&dir(host)).unwrap();
+    }
+
+    #[tokio::test]
+    async fn while_containers_are_attached_the_configuration_stays_and_is_retired() {
+        let gone = || answering(404, refusal(404, "NotFound"));
+        let (_temp, host) = host(Install::All);
+        std::fs::write(host.configuration(), r#"{"name":"braid","plugins":[{"type":"meta-cni"}]}"#).unwrap();
+        record(&host, true);
+        let left = leave(&host, &dir(&host), Some("braid-system/braid-node"), gone()).await;
+        assert_eq!(left, Left::Retired);
+        let text: Value = serde_json::from_slice(&std::fs::read(host.configuration()).unwrap()).unwrap();
+        let plugin = json!({"type": "meta-cni", "retired": true, "cniConfDir": host.conf_dir});
+        assert_eq!(text, json!({"name": "braid", "plugins": [plugin]}));
+        std::fs::write(host.configuration(), "{}").unwrap();
+        let left = leave(&host, &dir(&host), Some("braid-system/braid-node"), gone()).await;
+        assert!(
+            matches!(&left, Left::Stays(Why::Failed(why)) if why.contains("no plugin of type")),
+            "{left:?}"
+        );
+        record(&host, false);
+        let left = leave(&host, &dir(&host), Some("braid-system/braid-node"), gone()).await;
+        assert_eq!(left, Left::Removed, "a record of which nothing is to be undone keeps nobody");
+        record(&host, true);
+        let left = leave(&host, &dir(&host), Some("braid-system/braid-node"), gone()).await;
+        assert_eq!(left, Left::Removed, "somebody else removed it");
+        assert!(!host.configuration().exists());
     }
 
     #[tokio::test]
@@ -210,7 +290,7 @@ mod tests {
             (Install::All, Some("a/b/c"), Why::NotAName("a/b/c".to_owned())),
         ] {
             let (_temp, host) = host(what);
-            assert_eq!(leave(&host, daemonset, nobody()).await, Left::Stays(why));
+            assert_eq!(leave(&host, &dir(&host), daemonset, nobody()).await, Left::Stays(why));
             assert!(host.configuration().exists());
         }
     }
@@ -230,7 +310,7 @@ mod tests {
         for client in [silent, away] {
             let (_temp, host) = host(Install::All);
             let began = std::time::Instant::now();
-            let left = leave(&host, Some("braid-system/braid-node"), client).await;
+            let left = leave(&host, &dir(&host), Some("braid-system/braid-node"), client).await;
             assert!(matches!(left, Left::Stays(Why::Unknown(_))), "{left:?}");
             assert!(host.configuration().exists());
             assert!(began.elapsed() < PATIENCE * 5, "{:?}", began.elapsed());
@@ -242,9 +322,9 @@ mod tests {
         let (_temp, host) = host(Install::Configuration);
         std::fs::remove_file(host.configuration()).unwrap();
         let gone = || answering(404, refusal(404, "NotFound"));
-        assert_eq!(leave(&host, Some("braid-system/braid-node"), gone()).await, Left::Removed);
+        assert_eq!(leave(&host, &dir(&host), Some("braid-system/braid-node"), gone()).await, Left::Removed);
         std::fs::create_dir(host.configuration()).unwrap();
-        let left = leave(&host, Some("braid-system/braid-node"), gone()).await;
+        let left = leave(&host, &dir(&host), Some("braid-system/braid-node"), gone()).await;
         assert!(matches!(left, Left::Stays(Why::Failed(_))), "{left:?}");
     }
 }

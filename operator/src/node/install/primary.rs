@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use cni::error::chain_text;
 use store::lookup::{self, Found};
-use store::settings::Settings;
+use store::settings::{PrimarySource, Settings};
 
 use crate::known::Primary;
 
@@ -21,15 +21,24 @@ pub(super) fn look(settings: &Settings) -> Look {
     Ok(all.swap_remove(0))
 }
 
-/// What a look says to the rest of the node role.
-pub(super) fn told(look: &Look) -> Primary {
+/// What a look says to the rest of the node role. `of_multus` are files that were passed over, being Multus's own.
+pub(super) fn told(look: &Look, of_multus: Vec<PathBuf>) -> Primary {
     match look {
         Err(reason) => Primary::Missing(reason.clone()),
         Ok(found) => Primary::Found {
             name: found.list.name.to_string(),
             file: file_text(found),
             plugins: found.list.plugins.iter().map(|plugin| plugin.plugin().to_string()).collect(),
+            of_multus: of_multus.iter().map(|file| file.display().to_string()).collect(),
         },
+    }
+}
+
+/// Files that were passed over, being Multus's own, where the primary is looked for in a directory.
+pub(super) fn passed_over(settings: &Settings) -> Vec<PathBuf> {
+    match &settings.primary {
+        PrimarySource::FirstIn(dir) => lookup::of_multus(dir),
+        _ => Vec::new(),
     }
 }
 

@@ -36,6 +36,8 @@ pub(super) enum PluginSettingsError {
         "the settings file holds {key:?}, which is CNI's and no setting; remove it: Braid writes what is right"
     )]
     OfCni { key: String },
+    #[error("setting {key:?} is Braid's own, for nodes that it leaves; remove it")]
+    Leaving { key: &'static str },
     #[error(
         "setting {key:?} is {given}, but this program was started with {ours:?}; remove it, and use {flag}"
     )]
@@ -71,6 +73,9 @@ fn complete(
     if let Some(key) = keys.keys().find(|key| OF_CNI.contains(&key.as_str())) {
         return Err(PluginSettingsError::OfCni { key: key.clone() });
     }
+    if let Some(key) = ["retired", "cniConfDir"].into_iter().find(|key| keys.contains_key(*key)) {
+        return Err(PluginSettingsError::Leaving { key });
+    }
     let unsaid = Settings::parse(&Map::new())?;
     for (key, ours, absent, flag) in [
         ("runDir", dir.run(), unsaid.directory.run(), "--run-dir"),
@@ -94,6 +99,7 @@ fn complete(
         say(&mut keys, "multusAutoconfigDir", &host.conf_dir, absent);
     }
     say(&mut keys, "binDir", &host.bin_dir, &unsaid.bin_dir);
+    say(&mut keys, "cniConfDir", &host.conf_dir, &unsaid.cni_conf_dir);
     let settings = Settings::parse(&keys)?;
     Ok(PluginSettings { keys, settings })
 }
@@ -147,7 +153,7 @@ mod tests {
                 json!({"clusterNetwork": "a", "binDir": "/b"}),
                 &unusual,
                 NodeDirectory::default(),
-                json!({"clusterNetwork": "a", "binDir": "/b"}),
+                json!({"clusterNetwork": "a", "binDir": "/b", "cniConfDir": "/var/lib/rancher/net.d"}),
             ),
             (
                 json!({"multusMasterCNI": "a.conf", "binDir": "/b"}),
@@ -155,6 +161,7 @@ mod tests {
                 NodeDirectory::default(),
                 json!({
                     "multusMasterCNI": "a.conf", "multusAutoconfigDir": "/var/lib/rancher/net.d", "binDir": "/b",
+                    "cniConfDir": "/var/lib/rancher/net.d",
                 }),
             ),
             (
@@ -164,6 +171,7 @@ mod tests {
                 json!({
                     "runDir": "/tmp/run", "stateDir": "/tmp/state",
                     "multusAutoconfigDir": "/var/lib/rancher/net.d", "binDir": "/var/lib/rancher/bin",
+                    "cniConfDir": "/var/lib/rancher/net.d",
                 }),
             ),
             (
@@ -172,7 +180,7 @@ mod tests {
                 elsewhere,
                 json!({
                     "runDir": "/tmp/run", "stateDir": "/tmp/state",
-                    "multusAutoconfigDir": "/c", "binDir": "/b",
+                    "multusAutoconfigDir": "/c", "binDir": "/b", "cniConfDir": "/var/lib/rancher/net.d",
                 }),
             ),
         ] {
@@ -188,6 +196,8 @@ mod tests {
             (json!({"capabilities": {}}), "\"capabilities\", which is CNI's"),
             (json!({"name": "x"}), "\"name\", which is CNI's"),
             (json!({"disableCheck": true}), "\"disableCheck\", which is CNI's"),
+            (json!({"retired": false}), "\"retired\" is Braid's own"),
+            (json!({"cniConfDir": "/etc/cni/net.d"}), "\"cniConfDir\" is Braid's own"),
             (json!({"runDir": "/elsewhere"}), "setting \"runDir\" is \"/elsewhere\", but this program"),
             (json!({"stateDir": 1}), "setting \"stateDir\" is 1, but this program"),
             (json!({"logLevel": "loud"}), "setting \"logLevel\" is \"loud\", not one of"),

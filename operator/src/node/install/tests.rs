@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 use std::time::SystemTime;
 
 use serde_json::Value;
@@ -107,6 +108,39 @@ fn a_configuration_of_an_earlier_run_follows_the_primary_before_all_networks_are
     let round = stage.installer.round(false, stage.now);
     assert!(round.installed.configuration);
     assert!(stage.capability("portMappings"));
+}
+
+#[test]
+fn a_configuration_that_an_earlier_run_left_retired_is_put_right_once_ours_may_appear() {
+    let mut stage = Stage::new(Install::All);
+    stage.write(
+        "net.d/00-braid.conflist",
+        r#"{"name":"braid","plugins":[{"type":"meta-cni","retired":true}]}"#,
+    );
+    stage.write("net.d/10-flannel.conflist", FLANNEL);
+    let round = stage.installer.round(false, stage.now);
+    assert!(!round.installed.configuration, "pods are handed on until then: {round:?}");
+    assert_eq!(stage.ours().unwrap()["plugins"][0]["retired"], true);
+    let round = stage.round();
+    assert!(round.installed.configuration, "{round:?}");
+    assert_eq!(stage.ours().unwrap()["plugins"][0].get("retired"), None);
+}
+
+#[test]
+fn what_is_multus_is_no_primary_and_that_is_told() {
+    let mut stage = Stage::new(Install::All);
+    stage.write("net.d/00-multus.conf", r#"{"name":"multus-cni-network","type":"multus-shim"}"#);
+    let round = stage.round();
+    assert!(missing(&round).contains("00-multus.conf is Multus's own"), "{round:?}");
+    assert_eq!(stage.ours(), None);
+    stage.write("net.d/10-flannel.conflist", FLANNEL);
+    let round = stage.round();
+    let multus = stage.path("net.d/00-multus.conf").display().to_string();
+    assert!(
+        matches!(&round.primary, Primary::Found { of_multus, .. } if *of_multus == [multus]),
+        "{round:?}"
+    );
+    assert!(round.installed.configuration && round.installed.problem.is_none(), "{round:?}");
 }
 
 #[test]
@@ -262,6 +296,35 @@ fn only_what_is_to_be_installed_is() {
         assert!(round.installed.executable, "{what:?}");
         assert_eq!(stage.ours().is_some(), what != Install::None, "{what:?}");
     }
+}
+
+/// Every file below a directory.
+fn files(dir: &Path) -> BTreeSet<PathBuf> {
+    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { BTreeSet::from([path]) }).collect()
+}
+
+#[test]
+fn nothing_is_put_on_the_host_but_the_plugin_and_a_configuration_without_credentials() {
+    let mut stage = Stage::new(Install::All);
+    let primary =
+        r#"{"name":"k8s-pod-network","cniVersion":"1.0.0","plugins":[{"type":"calico","token":"secret"}]}"#;
+    stage.write("net.d/10-calico.conflist", primary);
+    let before = files(stage.temp.path());
+    stage.round();
+    let mut made = files(stage.temp.path());
+    made.retain(|path| !before.contains(path) && !path.starts_with(stage.path("run/locks")));
+    let expected = ["bin/meta-cni", "net.d/00-braid.conflist"].map(|name| stage.path(name));
+    assert_eq!(made, BTreeSet::from(expected));
+    let ours = stage.ours().unwrap();
+    assert!(!ours.to_string().contains("secret"), "the primary's configuration stays where it is: {ours}");
+    let keys: Vec<_> = ours["plugins"][0].as_object().unwrap().keys().collect();
+    let places = ["binDir", "cniConfDir", "multusAutoconfigDir", "runDir", "stateDir"];
+    assert!(
+        keys.iter()
+            .all(|key| ["type", "capabilities"].contains(&key.as_str()) || places.contains(&key.as_str())),
+        "{ours}"
+    );
 }
 
 /// A task that runs, and what it tells.

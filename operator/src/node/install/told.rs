@@ -45,8 +45,12 @@ impl Told {
 fn primary(primary: &Primary, stays: bool) {
     match primary {
         Primary::Unknown => {}
-        Primary::Found { name, file, plugins } => {
+        Primary::Found { name, file, plugins, of_multus } => {
             info!(name, file, plugins = plugins.join(", "), "found the primary network");
+            if !of_multus.is_empty() {
+                let passed_over = of_multus.join(", ");
+                info!(passed_over, file, "what is Multus's own is no primary; the next configuration is");
+            }
         }
         Primary::Missing(reason) if stays => {
             warn!(reason, "there is no primary network; our configuration stays, and pods wait");

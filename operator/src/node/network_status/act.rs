@@ -10,14 +10,11 @@ use kube::api::{Patch as Body, PatchParams};
 use kube::{Client, Resource};
 use serde::de::IgnoredAny;
 use serde_json::json;
-use tokio::time::timeout;
 
 use super::decide::{Ended, Patch};
-use crate::cluster::{FIELD_MANAGER, Meaning, meaning};
-use crate::watching::cause_text;
+use crate::cluster::{FIELD_MANAGER, Meaning, cause_text, meaning, within};
 
-/// A request that hangs is given up after this. kube itself tries 429, 503 and 504 again within it, as the
-/// answer's Retry-After says.
+/// A request that hangs is given up after this.
 const LONGEST: Duration = Duration::from_secs(10);
 /// Only the metadata of the patched pod is to come back, not the whole of it.
 const METADATA: HeaderValue =
@@ -31,17 +28,15 @@ pub(super) struct Answer {
     pub(super) why: String,
     /// The answer's HTTP status, 0 without an answer.
     pub(super) code: u16,
+    /// The failure, to be counted.
+    pub(super) error: Option<kube::Error>,
 }
 
 /// Sends one patch; takes at most ten seconds.
 pub(super) async fn patch(client: Client, patch: Patch) -> (Patch, Answer) {
-    let answer = match timeout(LONGEST, send(&client, &patch)).await {
-        Ok(Ok(())) => Answer { ended: Ended::Held, why: String::new(), code: 200 },
-        Ok(Err(error)) => read(&error),
-        Err(_) => {
-            let why = format!("the API server has not answered for {LONGEST:?}");
-            Answer { ended: Ended::Later(None), why, code: 0 }
-        }
+    let answer = match within(LONGEST, send(&client, &patch)).await {
+        Ok(()) => Answer { ended: Ended::Held, why: String::new(), code: 200, error: None },
+        Err(error) => read(error),
     };
     (patch, answer)
 }
@@ -58,22 +53,23 @@ async fn send(client: &Client, patch: &Patch) -> Result<(), kube::Error> {
     client.request::<IgnoredAny>(request).await.map(drop)
 }
 
-fn read(error: &kube::Error) -> Answer {
-    let status = match error {
+fn read(error: kube::Error) -> Answer {
+    let status = match &error {
         kube::Error::Api(status) => Some(status),
         _ => None,
     };
     let details = status.and_then(|status| status.details.as_ref());
     let another_uid =
         details.is_some_and(|details| details.causes.iter().any(|cause| cause.field == "metadata.uid"));
-    let ended = match meaning(error) {
+    let ended = match meaning(&error) {
         Meaning::Gone | Meaning::Conflict => Ended::Moot,
         Meaning::Refused if another_uid => Ended::Moot,
         Meaning::Refused => Ended::Refused,
-        Meaning::Forbidden | Meaning::Later => {
+        Meaning::Stranger | Meaning::Forbidden | Meaning::Later => {
             let asked = details.map(|details| u64::from(details.retry_after_seconds));
             Ended::Later(asked.filter(|&seconds| seconds > 0).map(Duration::from_secs))
         }
     };
-    Answer { ended, why: cause_text(error), code: status.map_or(0, |status| status.code) }
+    let code = status.map_or(0, |status| status.code);
+    Answer { ended, why: cause_text(&error), code, error: Some(error) }
 }

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use prometheus_client::registry::Registry;
 use serde_json::json;
 use store::record::{Phase, PodIdentity, RecordKey};
 use tokio::time::sleep;
@@ -52,19 +53,21 @@ struct Node {
     api: Scripted,
     known: Arc<Known>,
     metrics: Arc<Metrics>,
+    registry: Registry,
     events: Receiver,
 }
 
 impl Node {
     fn new(answers: impl IntoIterator<Item = Answer>) -> Self {
-        let (api, known, metrics) = (Scripted::new(answers), Arc::new(Known::default()), Arc::default());
+        let (api, known) = (Scripted::new(answers), Arc::new(Known::default()));
+        let (metrics, registry) = Metrics::new();
         known.tell(|state: &mut crate::known::State| {
             state.records.complete = true;
             true
         });
         let (sender, events) = channel(PodEvents::All, Arc::clone(&metrics));
         tokio::spawn(run(api.client(), Arc::clone(&known), Arc::clone(&metrics), sender));
-        Self { api, known, metrics, events }
+        Self { api, known, metrics, registry, events }
     }
 
     /// A pod `default/<name>` and its attached container, of the same id.
@@ -299,4 +302,19 @@ async fn a_record_that_cannot_be_read_for_a_while_has_not_gone_away() {
     pass(1).await;
     assert!(node.events().is_empty());
     assert_eq!(node.api.asked(1).await.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_patch_that_fails_is_a_failed_request_and_one_of_a_pod_that_is_gone_is_not() {
+    let answers = [failure(429, json!({})), Answer::Hangs, failure(403, json!({})), failure(404, json!({}))];
+    let node = Node::new(answers);
+    node.pod("web", "u1");
+    node.api.asked(4).await;
+    pass(1).await;
+    let mut printed = String::new();
+    prometheus_client::encoding::text::encode(&mut printed, &node.registry).unwrap();
+    for code in ["429", "connection", "403"] {
+        assert!(printed.contains(&format!("api_errors_total{{code=\"{code}\"}} 1\n")), "{code}: {printed}");
+    }
+    assert!(!printed.contains("code=\"404\""), "{printed}");
 }

@@ -7,7 +7,8 @@ fn keeper() -> (tempfile::TempDir, Keeper) {
     let temp = tempfile::tempdir().unwrap();
     let dir = NodeDirectory::new(temp.path().join("run"), temp.path().join("state"));
     let (metrics, _) = Metrics::new();
-    (temp, Keeper { dir, known: Arc::default(), metrics, listing: BTreeMap::new() })
+    let permissions = Permissions::default();
+    (temp, Keeper { dir, permissions, known: Arc::default(), metrics, listing: BTreeMap::new() })
 }
 
 fn object(name: &str, generation: i64, spec: Value) -> Object {
@@ -123,4 +124,36 @@ async fn what_the_directory_does_not_take_is_an_error_and_nothing_is_complete() 
     assert!(outcome.is_err());
     assert!(keeper.known.look().networks.complete.is_none());
     assert_eq!(files(&keeper).last().map(String::as_str), Some("default/b"), "the others are written");
+}
+
+#[tokio::test]
+async fn what_the_rules_do_not_permit_is_refused_in_its_file_from_the_list_and_from_the_watch() {
+    let (_temp, mut keeper) = keeper();
+    let rules =
+        br#"{"rules": [{"namespaces": ["default"], "plugins": ["macvlan"], "interfaces": ["storage0"]}]}"#;
+    keeper.permissions = Permissions::parse(rules).unwrap();
+    let macvlan = |name: &str, master: &str| {
+        object(name, 1, json!({"config": json!({"type": "macvlan", "master": master}).to_string()}))
+    };
+    let reason = |keeper: &Keeper, name: &str| {
+        let rendered = RenderedNetwork::read(&keeper.dir, &network(name)).unwrap().unwrap();
+        let fate = keeper.known.look().networks.all[&network(name)].fate.clone();
+        match (rendered.outcome, fate) {
+            (Outcome::Refused { reason }, Fate::Invalid(told)) if reason == told => Some(reason),
+            (Outcome::Ready { .. }, Fate::Usable) => None,
+            other => panic!("{other:?}"),
+        }
+    };
+    list(&mut keeper, [macvlan("good", "storage0"), macvlan("bad", "eth0")]).await.unwrap();
+    keeper.take(Event::Apply(macvlan("later", "eth0"))).await.unwrap();
+    assert_eq!(reason(&keeper, "good"), None);
+    for name in ["bad", "later"] {
+        assert!(
+            reason(&keeper, name).unwrap().contains("may not use interface \"eth0\" of the host"),
+            "{name}"
+        );
+    }
+    // A file of the node of the network's own name.
+    keeper.take(Event::Apply(object("good", 2, json!({})))).await.unwrap();
+    assert!(reason(&keeper, "good").unwrap().contains("may not use configuration \"good\" of the node"));
 }

@@ -11,7 +11,7 @@ fn nad(namespace: &str, name: &str, config: Option<&str>) -> NetworkAttachmentDe
 }
 
 fn outcome_of(config: &str) -> Outcome {
-    render(&nad("app", "net.1", Some(config)), "a.yaml").unwrap().outcome
+    render(&nad("app", "net.1", Some(config)), "a.yaml", &Permissions::default()).unwrap().outcome
 }
 
 /// The list that a configuration becomes.
@@ -58,6 +58,22 @@ fn usable_configurations_become_lists() {
         assert_eq!(list.version.as_str(), version, "{config}");
         let found: Vec<_> = list.plugins.iter().map(|plugin| plugin.plugin().as_str()).collect();
         assert_eq!(found, types, "{config}");
+    }
+}
+
+#[test]
+fn a_configuration_that_would_fill_the_memory_is_refused_unread() {
+    // Each `{"a":0}` of eight bytes would become a map of its own.
+    let long = |items: usize| format!(r#"{{"type":"a","x":[{}0]}}"#, r#"{"a":0},"#.repeat(items));
+    assert!(matches!(outcome_of(&long(16_000)), Outcome::Ready { .. }));
+    match outcome_of(&long(180_000)) {
+        Outcome::Refused { reason } => assert!(
+            reason.starts_with(
+                "spec.config is 1440020 bytes long, and none of more than 131072 is read; put long data"
+            ),
+            "{reason}"
+        ),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -112,7 +128,7 @@ fn unusable_configurations_are_refused_with_a_reason() {
 #[test]
 fn a_network_without_configuration_is_looked_for_on_the_node_under_its_own_name() {
     for config in [None, Some("")] {
-        let rendered = render(&nad("app", "net.1", config), "a.yaml").unwrap();
+        let rendered = render(&nad("app", "net.1", config), "a.yaml", &Permissions::default()).unwrap();
         assert_eq!(rendered.outcome, Outcome::OnNode { name: NetworkName::parse("net.1").unwrap() });
     }
 }
@@ -122,6 +138,7 @@ fn networks_of_two_namespaces_share_a_name_only_if_their_authors_wrote_it() {
     let name_of = |namespace: &str, name: &str, config: &str| match render(
         &nad(namespace, name, Some(config)),
         "a.yaml",
+        &Permissions::default(),
     )
     .unwrap()
     .outcome
@@ -174,7 +191,8 @@ fn a_name_that_no_file_can_have_is_refused() {
         ("a", format!(r#"{{"name":"{}","type":"bridge"}}"#, "x".repeat(256)), true),
         ("a", format!(r#"{{"name":"{}","type":"bridge"}}"#, "x".repeat(255)), false),
     ] {
-        let outcome = render(&nad(namespace, &long, Some(&config)), "a.yaml").unwrap().outcome;
+        let outcome =
+            render(&nad(namespace, &long, Some(&config)), "a.yaml", &Permissions::default()).unwrap().outcome;
         assert_eq!(matches!(outcome, Outcome::Refused { .. }), refused, "{outcome:?}");
     }
 }
@@ -187,7 +205,7 @@ fn what_is_known_of_the_object_is_kept() {
         [("vendor/net_a", Some("vendor/net_a")), (" vendor/b ", Some("vendor/b")), (" ", None)]
     {
         nad.metadata.annotations = Some([(RESOURCE_NAME.to_owned(), value.to_owned())].into());
-        let rendered = render(&nad, "dir/a.yaml").unwrap();
+        let rendered = render(&nad, "dir/a.yaml", &Permissions::default()).unwrap();
         assert_eq!(rendered.resource_name.as_deref(), resource);
         assert_eq!((rendered.generation, rendered.origin.as_str()), (Some(7), "dir/a.yaml"));
         assert_eq!(rendered.network.to_string(), "app/net");
@@ -197,9 +215,12 @@ fn what_is_known_of_the_object_is_kept() {
 #[test]
 fn names_that_are_none_are_an_error_and_reasons_are_bounded() {
     for (namespace, name) in [("", "a"), ("a", ""), ("a_b", "c"), ("..", "a"), ("a", "../b")] {
-        assert!(render(&nad(namespace, name, None), "a.yaml").is_err(), "{namespace}/{name}");
+        assert!(
+            render(&nad(namespace, name, None), "a.yaml", &Permissions::default()).is_err(),
+            "{namespace}/{name}"
+        );
     }
-    let config = format!(r#"{{"type":"a","capabilities":{{"{}":1}}}}"#, "ä".repeat(100_000));
+    let config = format!(r#"{{"type":"a","capabilities":{{"{}":1}}}}"#, "ä".repeat(50_000));
     match outcome_of(&config) {
         Outcome::Refused { reason } => assert!(reason.chars().count() <= 1001 && reason.ends_with('…')),
         other => panic!("{other:?}"),

@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use store::record::Phase;
 
+use crate::excerpt::cut_to_characters;
 use crate::known::{Fate, Networks, Primary, Records, State};
 
 /// A message that is longer is cut off: the report goes over the network to all that watch it.
@@ -18,6 +19,7 @@ const LONGEST_MESSAGE: usize = 1000;
 pub fn content(state: &State, unready: &[String], last: Option<&ReportContent>) -> ReportContent {
     ReportContent {
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        boot_id: state.boot_id.clone(),
         last_complete_sync: state.networks.complete.and_then(time),
         conditions: vec![ready(unready, last)],
         primary: primary(&state.primary),
@@ -37,7 +39,7 @@ fn ready(unready: &[String], last: Option<&ReportContent>) -> Condition {
     let before = last.and_then(|last| last.conditions.iter().find(|condition| condition.type_ == READY));
     let (status, reason, message) = match unready {
         [] => ("True", "Ready", "pods can be attached".to_owned()),
-        reasons => ("False", "NotReady", shorten(reasons.join("; "))),
+        reasons => ("False", "NotReady", cut_to_characters(reasons.join("; "), LONGEST_MESSAGE)),
     };
     let since =
         before.filter(|before| before.status == status).map(|before| before.last_transition_time.clone());
@@ -53,16 +55,8 @@ fn ready(unready: &[String], last: Option<&ReportContent>) -> Condition {
     }
 }
 
-fn shorten(mut text: String) -> String {
-    if let Some((end, _)) = text.char_indices().nth(LONGEST_MESSAGE) {
-        text.truncate(end);
-        text.push('…');
-    }
-    text
-}
-
 fn primary(primary: &Primary) -> Option<PrimaryReport> {
-    let Primary::Found { name, file, plugins } = primary else { return None };
+    let Primary::Found { name, file, plugins, .. } = primary else { return None };
     Some(PrimaryReport { name: name.clone(), file: file.clone(), plugins: plugins.clone() })
 }
 
@@ -82,7 +76,7 @@ fn refused(networks: &Networks) -> Vec<RefusedNetwork> {
             network: name.to_string(),
             generation: network.generation,
             reason: reason.to_owned(),
-            message: shorten(message.clone()),
+            message: cut_to_characters(message.clone(), LONGEST_MESSAGE),
         })
     });
     refused.collect()

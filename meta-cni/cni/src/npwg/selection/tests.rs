@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::args::CniArgs;
 
 fn namespace(text: &str) -> Namespace {
     Namespace::parse(text).unwrap()
@@ -535,7 +536,7 @@ fn any_json() -> impl Strategy<Value = Value> {
 }
 
 /// An element with a good name and any values for two known keys.
-fn any_element() -> impl Strategy<Value = Value> {
+fn any_two_keys() -> impl Strategy<Value = Value> {
     let keys = || {
         prop::sample::select(vec![
             "namespace",
@@ -552,6 +553,49 @@ fn any_element() -> impl Strategy<Value = Value> {
         ])
     };
     (keys(), any_json(), keys(), any_json()).prop_map(|(a, x, b, y)| json!({"name": "n", a: x, b: y}))
+}
+
+/// What somebody would like to have behind an address in CNI_ARGS.
+fn any_tail() -> impl Strategy<Value = String> {
+    prop_oneof![
+        2 => Just(String::new()),
+        1 => "[;= \\t\\n,]",
+        2 => "[;,= \\n/]{1,2}(IP|MAC|K8S_POD_NAMESPACE|IgnoreUnknown)=[a-z0-9.:/]{0,9}",
+        1 => "/[0-9]{1,3}[;=]?[A-Z]{0,3}=?[0-9]{0,2}",
+    ]
+}
+
+/// A valid address, and what comes behind it.
+fn any_ip() -> impl Strategy<Value = String> {
+    let prefix = prop_oneof![Just(String::new()), (0..33).prop_map(|length| format!("/{length}"))];
+    (any::<std::net::IpAddr>(), prefix, any_tail())
+        .prop_map(|(ip, prefix, tail)| format!("{ip}{prefix}{tail}"))
+}
+
+/// A valid hardware address or GUID, and what comes behind it.
+fn any_hardware_address() -> impl Strategy<Value = String> {
+    let bytes = prop::sample::select(vec![6, 8, 20]).prop_flat_map(|n| prop::collection::vec(any::<u8>(), n));
+    let separator = prop::sample::select(vec![":", "-"]);
+    (bytes, separator, any_tail()).prop_map(|(bytes, separator, tail)| {
+        let pairs: Vec<_> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{}{tail}", pairs.join(separator))
+    })
+}
+
+/// An element whose texts go into CNI_ARGS.
+fn any_addressed() -> impl Strategy<Value = Value> {
+    let ips = prop::collection::vec(any_ip(), 1..3);
+    (ips, any_hardware_address(), any_hardware_address(), 1..8_u8).prop_map(|(ips, mac, guid, which)| {
+        let all = [("ips", json!(ips)), ("mac", json!(mac)), ("infiniband-guid", json!(guid))];
+        let some = all.into_iter().enumerate().filter(|(bit, _)| which & (1 << bit) != 0);
+        let mut element = Map::from_iter([("name".to_owned(), json!("n"))]);
+        element.extend(some.map(|(_, (key, value))| (key.to_owned(), value)));
+        Value::Object(element)
+    })
+}
+
+fn any_element() -> impl Strategy<Value = Value> {
+    prop_oneof![any_two_keys(), any_addressed()]
 }
 
 fn all_texts_are_plain(selections: &[Selection]) {
@@ -589,6 +633,22 @@ proptest! {
     #[test]
     fn no_element_makes_the_parser_panic(elements in prop::collection::vec(any_element(), 1..3)) {
         all_texts_are_plain(&parse_json(&Value::Array(elements)).unwrap_or_default());
+    }
+
+    #[test]
+    fn no_text_of_a_selection_becomes_two_arguments(element in any_addressed()) {
+        let Ok(selections) = parse_json(&Value::Array(vec![element])) else { return Ok(()) };
+        all_texts_are_plain(&selections);
+        let given = selections[0].legacy_args();
+        let mut args = CniArgs::parse("IgnoreUnknown=1").unwrap();
+        for (key, value) in &given {
+            args.set(key, value.clone());
+        }
+        let read = CniArgs::parse(&args.to_string()).unwrap();
+        prop_assert_eq!(read.to_string().matches('=').count(), 1 + given.len());
+        for (key, value) in &given {
+            prop_assert_eq!(read.get(key), Some(value.as_str()));
+        }
     }
 
     #[test]

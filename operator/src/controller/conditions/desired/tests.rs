@@ -101,10 +101,3 @@ fn only_what_is_found_anew_is_urgent() {
     network.generation = Some(4);
     assert!(!tells(Some(&shown), &status(&network, &valid(), None, at(2))));
 }
-
-#[test]
-fn texts_are_cut_between_characters() {
-    assert_eq!(cut("short", 10), "short");
-    let cut = cut(&"ä".repeat(100), 20);
-    assert!(cut.len() <= 20 && cut.ends_with("ä…"), "{cut}");
-}

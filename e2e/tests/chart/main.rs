@@ -1,0 +1,13 @@
+//! The chart, with the real Helm engine: what it renders, what it refuses, what is made from it, and what an API server
+//! makes of it.
+
+// Helpers of tests fail as tests do.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod copies;
+mod helm;
+mod installing;
+mod objects;
+mod rendering;
+mod rights;
+mod values;

@@ -1,0 +1,28 @@
+//! Whatever is sent to the webhook, there is an answer, or a reason why there is none; and what is refused is refused with
+//! one.
+#![no_main]
+
+use std::sync::{Arc, LazyLock};
+
+use cni::npwg::{Isolation, Namespace};
+use libfuzzer_sys::fuzz_target;
+use operator::controller::webhook::{Desk, Networks, Rules, answered};
+
+static DESK: LazyLock<Desk> = LazyLock::new(|| Desk {
+    networks: Arc::new(Networks::default()),
+    rules: Rules {
+        isolation: Isolation { enabled: true, ..Isolation::default() },
+        multus_namespace: Namespace::parse("kube-system").expect("this is a namespace"),
+    },
+    metrics: Arc::default(),
+});
+
+fuzz_target!(|body: &[u8]| {
+    match answered(body, &DESK) {
+        Ok(review) => {
+            let response = review.response.expect("an answer");
+            assert!(response.allowed || !response.result.message.is_empty());
+        }
+        Err(reason) => assert!(!reason.is_empty()),
+    }
+});

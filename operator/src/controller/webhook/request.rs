@@ -1,0 +1,190 @@
+//! What is read of a review: the few fields that an answer goes by.
+//!
+//! Everything else is skipped where it stands. As values in memory a text such as `[{"a":0},{"a":0},…]` would take a
+//! hundred times its length.
+
+use std::collections::BTreeMap;
+
+use cni::npwg::{DEFAULT_NETWORK, NETWORKS, RESOURCE_NAME};
+use crds::{NetworkAttachmentDefinition, NetworkAttachmentDefinitionSpec};
+use kube::core::TypeMeta;
+use kube::core::admission::{AdmissionResponse, Operation};
+use kube::core::response::Status;
+use serde::Deserialize;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// On the API server's picture of a static pod, which the kubelet makes.
+const MIRROR: &str = "kubernetes.io/config.mirror";
+/// The annotations that matter.
+const KEPT: [&str; 4] = [NETWORKS, DEFAULT_NETWORK, RESOURCE_NAME, MIRROR];
+/// An API server's have 36 bytes.
+const LONGEST_UID: usize = 128;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Review<'a> {
+    api_version: String,
+    kind: String,
+    #[serde(borrow)]
+    request: Option<Request<'a>>,
+}
+
+/// A request, with its objects as they were sent.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Request<'a> {
+    #[serde(skip)]
+    types: TypeMeta,
+    uid: String,
+    pub(super) kind: Kind,
+    #[serde(default)]
+    pub(super) sub_resource: Option<String>,
+    #[serde(default)]
+    pub(super) name: String,
+    #[serde(default)]
+    pub(super) namespace: Option<String>,
+    pub(super) operation: Operation,
+    #[serde(borrow, default)]
+    pub(super) object: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub(super) old_object: Option<&'a RawValue>,
+}
+
+/// The kind of the objects.
+#[derive(Debug, Deserialize)]
+pub(super) struct Kind {
+    pub(super) group: String,
+    pub(super) kind: String,
+}
+
+impl<'a> Request<'a> {
+    /// The request of a review.
+    pub(super) fn read(body: &'a [u8]) -> Result<Self, String> {
+        let review: Review =
+            serde_json::from_slice(body).map_err(|error| format!("this is no AdmissionReview: {error}"))?;
+        let mut request = review.request.ok_or("the AdmissionReview holds no request")?;
+        if request.uid.len() > LONGEST_UID {
+            return Err(format!("the request's uid is longer than {LONGEST_UID} bytes"));
+        }
+        request.types = TypeMeta { api_version: review.api_version, kind: review.kind };
+        Ok(request)
+    }
+
+    /// The answer that lets it pass.
+    pub(super) fn allowed(&self) -> AdmissionResponse {
+        let mut response = AdmissionResponse::invalid("");
+        response.types = self.types.clone();
+        response.uid.clone_from(&self.uid);
+        response.allowed = true;
+        response.result = Status::default();
+        response
+    }
+}
+
+/// What matters of an object.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Object<'a> {
+    #[serde(default)]
+    metadata: Metadata,
+    #[serde(borrow, default)]
+    spec: Option<&'a RawValue>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    name: Option<String>,
+    generate_name: Option<String>,
+    namespace: Option<String>,
+    annotations: Option<Annotations>,
+}
+
+/// What a `spec` holds; which of it depends on the kind.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Spec<'a> {
+    #[serde(borrow, default)]
+    config: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    host_network: Option<&'a RawValue>,
+}
+
+impl<'a> Object<'a> {
+    pub(super) fn read(raw: &'a RawValue) -> serde_json::Result<Self> {
+        serde_json::from_str(raw.get())
+    }
+
+    pub(super) fn namespace(&self) -> Option<&String> {
+        self.metadata.namespace.as_ref()
+    }
+
+    /// An annotation, if it is one of those that matter.
+    pub(super) fn annotation(&self, key: &str) -> Option<&str> {
+        self.metadata.annotations.as_ref()?.0.get(key).map(String::as_str)
+    }
+
+    /// Whether the kubelet runs it already; refusing its picture would stop nothing.
+    pub(super) fn is_mirror(&self) -> bool {
+        self.annotation(MIRROR).is_some()
+    }
+
+    /// Whether its network is the host's, so that no plugin is ever called for it.
+    pub(super) fn is_of_the_host(&self) -> bool {
+        self.spec().host_network.is_some_and(|value| value.get() == "true")
+    }
+
+    /// A network's configuration as it was sent, whatever it is.
+    pub(super) fn config(&self) -> Option<&'a str> {
+        self.spec().config.map(RawValue::get)
+    }
+
+    fn spec(&self) -> Spec<'a> {
+        self.spec.and_then(|spec| serde_json::from_str(spec.get()).ok()).unwrap_or_default()
+    }
+
+    /// The network that it is.
+    pub(super) fn network(&self) -> serde_json::Result<NetworkAttachmentDefinition> {
+        let mut nad = NetworkAttachmentDefinition::default();
+        let metadata = &self.metadata;
+        nad.metadata.name.clone_from(&metadata.name);
+        nad.metadata.generate_name.clone_from(&metadata.generate_name);
+        nad.metadata.namespace.clone_from(&metadata.namespace);
+        nad.metadata.annotations = metadata.annotations.as_ref().map(|kept| kept.0.clone());
+        let spec = self.spec.map(|spec| serde_json::from_str::<NetworkAttachmentDefinitionSpec>(spec.get()));
+        nad.spec.spec = spec.transpose()?;
+        Ok(nad)
+    }
+}
+
+/// Those of an object's annotations that matter.
+#[derive(Debug, Default)]
+struct Annotations(BTreeMap<String, String>);
+
+impl<'de> Deserialize<'de> for Annotations {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Kept;
+
+        impl<'de> Visitor<'de> for Kept {
+            type Value = Annotations;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+                f.write_str("annotations")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Annotations, M::Error> {
+                let mut kept = BTreeMap::new();
+                while let Some(key) = map.next_key::<String>()? {
+                    if KEPT.contains(&key.as_str()) {
+                        kept.insert(key, map.next_value()?);
+                    } else {
+                        map.next_value::<IgnoredAny>()?;
+                    }
+                }
+                Ok(Annotations(kept))
+            }
+        }
+
+        deserializer.deserialize_map(Kept)
+    }
+}
