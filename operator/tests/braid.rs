@@ -3,9 +3,10 @@
 // Helpers of tests fail as tests do.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::io;
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 use cni::npwg::NetworkRef;
@@ -55,8 +56,11 @@ impl Place {
     }
 
     fn follow(&self) -> Following<'_> {
-        let child = self.braid(&["--log-level", "debug"]).stderr(Stdio::piped()).spawn().unwrap();
-        Following { child, place: self }
+        let mut child = self.braid(&["--log-level", "debug"]).stderr(Stdio::piped()).spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (sender, log) = mpsc::channel();
+        std::thread::spawn(move || stderr.lines().try_for_each(|line| sender.send(line.unwrap())));
+        Following { child, log, told: Vec::new(), place: self }
     }
 
     fn network(&self, name: &str) -> Result<Option<RenderedNetwork>, StoreError> {
@@ -67,6 +71,9 @@ impl Place {
 /// `braid node`, killed at the end if it is still there.
 struct Following<'a> {
     child: Child,
+    log: Receiver<String>,
+    /// The lines of the log that were taken so far.
+    told: Vec<serde_json::Value>,
     place: &'a Place,
 }
 
@@ -82,6 +89,22 @@ impl Following<'_> {
         assert!(found.unwrap().is_some(), "{what}");
     }
 
+    /// Reads on in the log until a line says this. What a round changed is told after it, and a process that
+    /// is stopped in between does not tell.
+    fn tells(&mut self, message: &str) {
+        while self.next_message().unwrap_or_else(|| panic!("{message}: not told in {:?}", self.told)) != message {
+        }
+    }
+
+    /// The message of the next line of the log; `None` after its end or a long silence.
+    fn next_message(&mut self) -> Option<String> {
+        let line = self.log.recv_timeout(LONG).ok()?;
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line}"));
+        let message = line["message"].as_str().unwrap().to_owned();
+        self.told.push(line);
+        Some(message)
+    }
+
     fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
@@ -90,11 +113,9 @@ impl Following<'_> {
     fn end(mut self, signal: Signal) -> (ExitStatus, Duration, Vec<serde_json::Value>) {
         let start = Instant::now();
         self.signal(signal);
-        let mut log = self.child.stderr.take().unwrap();
-        let text = io::read_to_string(&mut log).unwrap();
+        while self.next_message().is_some() {}
         let status = self.child.wait().unwrap();
-        let lines = text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}")));
-        (status, start.elapsed(), lines.collect())
+        (status, start.elapsed(), std::mem::take(&mut self.told))
     }
 }
 
@@ -205,7 +226,7 @@ fn once_that_cannot_do_its_work_says_why_and_changes_nothing() {
 fn following_brings_each_change_to_the_node_and_ends_in_peace() {
     let place = Place::new();
     place.write("a.yaml", &of_type("a", "bridge"));
-    let following = place.follow();
+    let mut following = place.follow();
     following.until("the first sync", "a", |network| plugin_of(network) == Some("bridge"));
     place.write("a.yaml", &of_type("a", "macvlan"));
     following.until("a change", "a", |network| plugin_of(network) == Some("macvlan"));
@@ -219,13 +240,13 @@ fn following_brings_each_change_to_the_node_and_ends_in_peace() {
     place.write("b.yaml", &of_type("c", "ptp"));
     following.until("a renamed network", "c", |network| network.is_some());
     following.until("its old name", "b", |network| network.is_none());
+    following.tells("a manifest is wrong");
+    following.tells("no longer wrong");
     let (status, took, log) = following.end(Signal::TERM);
     assert_eq!(status.code(), Some(0));
     assert!(took < Duration::from_secs(2), "{took:?}");
     let message = |line: &serde_json::Value| line["message"].as_str().map(str::to_owned);
     let messages: Vec<_> = log.iter().filter_map(message).collect();
-    assert!(messages.iter().any(|message| message == "a manifest is wrong"), "{messages:?}");
-    assert!(messages.iter().any(|message| message == "no longer wrong"), "{messages:?}");
     assert_eq!(messages.last().unwrap(), "told to stop; the files stay in place");
     assert_eq!(plugin_of(place.network("a").unwrap().as_ref()), Some("macvlan"), "the files stay");
 }
@@ -253,15 +274,9 @@ fn a_directory_that_is_taken_away_takes_no_network_away() {
     let mut following = place.follow();
     following.until("the first sync", "a", |network| network.is_some());
     std::fs::rename(place.manifests(), place.temp.path().join("away")).unwrap();
-    let mut log = io::BufReader::new(following.child.stderr.take().unwrap());
-    let mut line = String::new();
-    while !line.contains("the manifests cannot be read") {
-        line.clear();
-        assert_ne!(io::BufRead::read_line(&mut log, &mut line).unwrap(), 0, "the log has ended");
-    }
+    following.tells("the manifests cannot be read; the node keeps the networks that it has");
     assert!(place.network("a").unwrap().is_some());
-    following.signal(Signal::TERM);
-    assert_eq!(following.child.wait().unwrap().code(), Some(0));
+    assert_eq!(following.end(Signal::TERM).0.code(), Some(0));
 }
 
 #[test]
