@@ -92,8 +92,9 @@ impl Following<'_> {
     /// Reads on in the log until a line says this. What a round changed is told after it, and a process that
     /// is stopped in between does not tell.
     fn tells(&mut self, message: &str) {
-        while self.next_message().unwrap_or_else(|| panic!("{message}: not told in {:?}", self.told)) != message {
-        }
+        while self.next_message().unwrap_or_else(|| panic!("{message}: not told in {:?}", self.told))
+            != message
+        {}
     }
 
     /// The message of the next line of the log; `None` after its end or a long silence.
