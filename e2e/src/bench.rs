@@ -1,7 +1,9 @@
 //! Benchmarks on real parts. Everything happens in network and mount namespaces of the benchmark's own, so that
 //! nothing is left of them, however they end.
 
+mod at_once;
 mod attach;
+mod bound;
 mod growth;
 mod lists;
 mod machine;
@@ -29,8 +31,9 @@ use crate::control_plane;
 use machine::Machine;
 
 const HELP: &str = "\
-bench [--pairs N] [--set NAME=JSON]... [--real N] [attach] [operator] [storm] [growth]
+bench [--pairs N] [--set NAME=JSON]... [--real N] [attach] [bound] [operator] [storm] [growth]
     attach           ADD and DEL of a pod by hand and through meta-cni, side by side
+    bound            110 pods of one node at once with different bounds on how many are attached at once
     operator         the node role beside a real API server (make kubernetes provides one)
     storm            110 pods of one node at once, by hand and with Braid, beside a real API server
     growth           more and more networks, pods and nodes; takes about 15 minutes
@@ -83,9 +86,17 @@ struct Asked {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum What {
     Attach,
+    Bound,
     Operator,
     Storm,
     Growth,
+}
+
+impl What {
+    /// Whether it takes an API server.
+    fn needs_api_server(self) -> bool {
+        !matches!(self, Self::Attach | Self::Bound)
+    }
 }
 
 impl Asked {
@@ -95,6 +106,7 @@ impl Asked {
         while let Some(word) = words.next() {
             match word {
                 "attach" => asked.what.extend([What::Attach]),
+                "bound" => asked.what.extend([What::Bound]),
                 "operator" => asked.what.extend([What::Operator]),
                 "storm" => asked.what.extend([What::Storm]),
                 "growth" => asked.what.extend([What::Growth]),
@@ -116,7 +128,7 @@ impl Asked {
             }
         }
         if asked.what.is_empty() {
-            asked.what = BTreeSet::from([What::Attach, What::Operator, What::Storm]);
+            asked.what = BTreeSet::from([What::Attach, What::Bound, What::Operator, What::Storm]);
         }
         let unused = !asked.settings.is_empty() && !asked.has(What::Storm);
         ensure!(!unused, "--set: only storm has a node with settings; ask for it, too");
@@ -160,7 +172,12 @@ fn measure(asked: &Asked) -> Result<()> {
         summary.insert("pairs".to_owned(), asked.pairs.into());
         summary.insert("attach".to_owned(), serde_json::to_value(&rows)?);
     }
-    match control_plane::missing().filter(|_| asked.what.iter().any(|what| *what != What::Attach)) {
+    if asked.has(What::Bound) {
+        let rows = bound::measure().context("measuring storms with different bounds")?;
+        say(&bound::table(&rows))?;
+        summary.insert("bound".to_owned(), serde_json::to_value(&rows)?);
+    }
+    match control_plane::missing().filter(|_| asked.what.iter().any(|what| what.needs_api_server())) {
         Some(missing) => say(&format!("\nWhat needs an API server is not measured: {missing}\n"))?,
         None => measure_beside_api_server(asked, &mut summary)?,
     }
@@ -236,7 +253,10 @@ mod tests {
 
     #[test]
     fn growth_takes_long_and_has_to_be_asked_for() {
-        assert_eq!(asked(&[]).unwrap().what, BTreeSet::from([What::Attach, What::Operator, What::Storm]));
+        assert_eq!(
+            asked(&[]).unwrap().what,
+            BTreeSet::from([What::Attach, What::Bound, What::Operator, What::Storm])
+        );
         let one = asked(&["growth", "--real", "7"]).unwrap();
         assert_eq!((one.what, one.real), (BTreeSet::from([What::Growth]), 7));
     }

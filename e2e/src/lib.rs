@@ -15,6 +15,7 @@
 //! | show Braid to people | [`demo`] |
 //! | have an API server, and the operator beside it | [`control_plane`], [`operator`] |
 //! | have what the documentation tells people to do | [`docs`] |
+//! | have networks as large as can be, and see what memory a process takes | [`large`], [`memory`] |
 //! | compare what RBAC permits with what is done | [`rights`] |
 //! | have a whole cluster, and tell stories that happen there | [`cluster`], [`suite`] |
 //! | see that what must never happen cannot | [`promises`] |
@@ -32,7 +33,9 @@ pub mod empty_api;
 mod home;
 pub mod host;
 pub mod image;
+pub mod large;
 mod leftovers;
+pub mod memory;
 pub mod netns;
 pub mod node;
 pub mod operator;

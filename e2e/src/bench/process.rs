@@ -6,15 +6,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use crate::memory::kib;
+
 /// The kernel counts processor time in hundredths of a second, whatever its own clock does (`USER_HZ`).
 const TICK: Duration = Duration::from_millis(10);
-
-/// Resident memory of a process in KiB: its peak so far (`VmHWM`), and now (`VmRSS`).
-pub(super) fn resident(process: u32) -> Result<(u64, u64)> {
-    let path = format!("/proc/{process}/status");
-    let status = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
-    Ok((kib(&status, "VmHWM")?, kib(&status, "VmRSS")?))
-}
 
 /// Processor time that a process has had.
 pub(super) fn cpu(process: u32) -> Result<Duration> {
@@ -22,14 +17,6 @@ pub(super) fn cpu(process: u32) -> Result<Duration> {
     let stat = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
     let ticks = Stat::parse(&stat).with_context(|| format!("{path} says {stat:?}"))?.ticks;
     Ok(TICK * ticks)
-}
-
-/// KiB of a line such as `VmHWM:      1464 kB`.
-fn kib(text: &str, field: &str) -> Result<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-    let number = line.and_then(|line| line.split_whitespace().next());
-    let number = number.with_context(|| format!("there is no {field}"))?;
-    number.parse().with_context(|| format!("reading {field}"))
 }
 
 /// What is used of `/proc/<pid>/stat`.
@@ -61,7 +48,9 @@ impl Stat {
 pub(super) struct Together {
     pub(super) processes: usize,
     pub(super) kib: u64,
-    /// The same with everything that they have started.
+    /// How many there are with everything that they have started.
+    pub(super) with_children: usize,
+    /// The same memory with everything that they have started.
     pub(super) with_children_kib: u64,
 }
 
@@ -72,7 +61,9 @@ impl Together {
         let family = Family::of(&all, std::process::id(), name);
         let sum = |processes: &BTreeSet<u32>| processes.iter().filter_map(|process| share(*process)).sum();
         let own: u64 = sum(&family.named);
-        Self { processes: family.named.len(), kib: own, with_children_kib: own + sum(&family.below) }
+        let processes = family.named.len();
+        let with_children = processes + family.below.len();
+        Self { processes, kib: own, with_children, with_children_kib: own + sum(&family.below) }
     }
 
     /// The greater of both in each respect.
@@ -80,6 +71,7 @@ impl Together {
         Self {
             processes: self.processes.max(other.processes),
             kib: self.kib.max(other.kib),
+            with_children: self.with_children.max(other.with_children),
             with_children_kib: self.with_children_kib.max(other.with_children_kib),
         }
     }
@@ -180,8 +172,8 @@ mod tests {
             Ok(seen.processes == 1 && seen.kib > 0)
         })
         .unwrap();
-        assert_eq!(seen.kib, seen.with_children_kib);
-        let (peak, now) = resident(child.id()).unwrap();
+        assert_eq!((seen.processes, seen.kib), (seen.with_children, seen.with_children_kib));
+        let (peak, now) = crate::memory::resident(child.id()).unwrap();
         assert!(peak >= now && now > 0, "{peak} {now}");
         child.kill().unwrap();
         child.wait().unwrap();

@@ -15,8 +15,8 @@ use kube::api::PostParams;
 use serde_json::{Map, Value, json};
 
 use super::lists::Lists;
-use super::process;
 use crate::control_plane::{ControlPlane, User};
+use crate::memory;
 use crate::node::Node;
 use crate::operator::Operator;
 use crate::program::output;
@@ -147,7 +147,7 @@ impl Scene {
 
     /// Memory of the role in KiB: the peak so far, and now.
     pub(super) fn memory(&self) -> Result<(u64, u64)> {
-        process::resident(self.role()?.id())
+        memory::resident(self.role()?.id())
     }
 
     /// Seconds of processor time that the role has had.

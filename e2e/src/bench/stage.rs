@@ -101,7 +101,12 @@ impl Stage {
 
     /// What the runtime is configured with.
     pub(super) fn braid(&self) -> Result<NetworkList> {
-        let plugin = json!({
+        self.braid_with([])
+    }
+
+    /// The same with further settings.
+    pub(super) fn braid_with<const N: usize>(&self, more: [(&str, Value); N]) -> Result<NetworkList> {
+        let mut plugin = json!({
             "type": "meta-cni",
             "capabilities": { ANNOTATIONS: true },
             "multusAutoconfigDir": self.path("net.d"),
@@ -110,6 +115,9 @@ impl Stage {
             "runDir": self.directory().run(),
             "stateDir": self.directory().state(),
         });
+        for (name, value) in more {
+            plugin[name] = value;
+        }
         let list = json!({ "cniVersion": "1.0.0", "name": "braid", "plugins": [plugin] });
         NetworkList::from_json(list, None).context("making the configuration of meta-cni")
     }

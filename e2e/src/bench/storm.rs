@@ -8,9 +8,6 @@
 
 mod figures;
 
-use std::sync::Barrier;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -21,8 +18,8 @@ use kube::api::DeleteParams;
 use serde_json::{Map, Value, json};
 use store::network::{Outcome, RenderedNetwork};
 
+use super::at_once::{Storm, at_once, together};
 use super::lists::{Lists, Sandbox};
-use super::process::Together;
 use super::sample::milliseconds;
 use super::scene::Scene;
 use super::statuses::{self, Statuses};
@@ -41,7 +38,7 @@ const SECONDARIES: [usize; 2] = [2, 8];
 /// Storms by hand and with Braid, each.
 const ROUNDS: usize = 2;
 
-/// The pause between two looks at the memory of all processes, which cost some milliseconds.
+/// The pause between two looks at all statuses.
 const GLANCE: Duration = Duration::from_millis(20);
 /// How long all statuses together may take.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -73,19 +70,6 @@ struct Sky<'a> {
 struct Pod {
     name: String,
     sandbox: Sandbox,
-}
-
-/// What became of one call, and how long it took.
-struct Landed<T> {
-    took: Duration,
-    done: Result<T>,
-}
-
-/// What became of all of them, and how long that took from the first one's start.
-struct Storm<T> {
-    begun: Instant,
-    took: Duration,
-    all: Vec<Landed<T>>,
 }
 
 impl<'a> Sky<'a> {
@@ -197,7 +181,7 @@ impl<'a> Sky<'a> {
     }
 
     fn add(&self, lists: &Lists, pods: &[Pod]) -> Result<Storm<Vec<AddResult>>> {
-        at_once(&self.scene.node.host.netns, pods, |pod| lists.add(&pod.sandbox))
+        self.scene.node.host.netns.within(|| at_once(pods, |pod| lists.add(&pod.sandbox)))
     }
 
     /// Ends what was started, whether it succeeded or not, and notes both.
@@ -214,7 +198,7 @@ impl<'a> Sky<'a> {
             begun.push((pod, results));
         }
         let host = &self.scene.node.host.netns;
-        let gone = at_once(host, &begun, |(pod, results)| lists.del(&pod.sandbox, results))?;
+        let gone = host.within(|| at_once(&begun, |(pod, results)| lists.del(&pod.sandbox, results)))?;
         for (pod, landed) in pods.iter().zip(gone.all) {
             side.del.push(milliseconds(landed.took));
             side.failures.extend(landed.done.err().map(|error| format!("DEL of {}: {error:#}", pod.name)));
@@ -242,54 +226,4 @@ fn wait_for_statuses(statuses: &Statuses, pods: &[Pod], added: &Storm<Vec<AddRes
         Ok(last.is_some())
     })?;
     last.context("no pod was attached at all")
-}
-
-/// Does something with all of them at once, on a host; each on a thread of its own.
-fn at_once<I: Sync, T: Send>(
-    host: &Namespace,
-    items: &[I],
-    work: impl Fn(&I) -> Result<T> + Sync,
-) -> Result<Storm<T>> {
-    let gate = Barrier::new(items.len() + 1);
-    // Threads are in the namespace of the one that starts them.
-    host.within(|| {
-        thread::scope(|scope| {
-            let start = |item| {
-                let (gate, work) = (&gate, &work);
-                scope.spawn(move || {
-                    gate.wait();
-                    let begun = Instant::now();
-                    let done = work(item);
-                    Landed { took: begun.elapsed(), done }
-                })
-            };
-            let all: Vec<_> = items.iter().map(start).collect();
-            gate.wait();
-            let begun = Instant::now();
-            let join = |one: thread::ScopedJoinHandle<'_, Landed<T>>| {
-                one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            };
-            let all = all.into_iter().map(join).collect();
-            Storm { begun, took: begun.elapsed(), all }
-        })
-    })
-}
-
-/// The most memory that all `meta-cni` need at once while something is done.
-fn together<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<(Together, T)> {
-    let over = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let sampler = scope.spawn(|| {
-            let mut most = Together::default();
-            while !over.load(Ordering::Relaxed) {
-                most = most.max(Together::look("meta-cni"));
-                thread::sleep(GLANCE);
-            }
-            most
-        });
-        let done = work();
-        over.store(true, Ordering::Relaxed);
-        let most = sampler.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        Ok((most, done?))
-    })
 }

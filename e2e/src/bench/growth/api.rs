@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 
 use super::super::process;
 use crate::control_plane::{ControlPlane, User};
+use crate::memory;
 
 /// What was done since the servers started, and what they need now.
 #[derive(Debug, Clone, Copy)]
@@ -33,8 +34,8 @@ impl Load {
             watches: sum(&text, "apiserver_registered_watchers", |_| true),
             api_cpu: process::cpu(api)?,
             etcd_cpu: process::cpu(etcd)?,
-            api_kib: process::resident(api)?.1,
-            etcd_kib: process::resident(etcd)?.1,
+            api_kib: memory::resident(api)?.1,
+            etcd_kib: memory::resident(etcd)?.1,
         })
     }
 }

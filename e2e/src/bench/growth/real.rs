@@ -9,10 +9,10 @@ use anyhow::{Context, Result};
 use serde_json::json;
 use store::NodeDirectory;
 
-use super::super::process;
 use super::change::{self, PATIENCE};
 use crate::artefacts;
 use crate::control_plane::{ControlPlane, User};
+use crate::memory;
 use crate::operator::Operator;
 use crate::wait;
 
@@ -78,7 +78,7 @@ impl Real {
 
     /// Memory in KiB: the greatest peak, and the mean now.
     pub(super) fn memory(&self) -> Result<(u64, u64)> {
-        let all = self.all.iter().map(|role| process::resident(role.operator.id()));
+        let all = self.all.iter().map(|role| memory::resident(role.operator.id()));
         let all = all.collect::<Result<Vec<_>>>()?;
         let peak = all.iter().map(|(peak, _)| *peak).max().unwrap_or_default();
         let sum: u64 = all.iter().map(|(_, now)| *now).sum();
