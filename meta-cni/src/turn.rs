@@ -39,7 +39,7 @@ pub(crate) fn to_attach(call: &Call) -> Result<Option<Turn>, CniError> {
 /// Waits until it is a DEL's turn, within a bound; `None` if it does without.
 pub(crate) fn to_detach(call: &Call) -> Option<Turn> {
     let at_once = bound(call)?;
-    let wait = call.settings.turn_wait.min(PATIENCE_OF_DEL);
+    let wait = patience_of_del(call.settings.turn_wait);
     match take(call, Line::Detach, at_once, wait) {
         Ok(Some(turn)) => Some(turn),
         Ok(None) => {
@@ -48,6 +48,10 @@ pub(crate) fn to_detach(call: &Call) -> Option<Turn> {
         }
         Err(error) => without(call, &error),
     }
+}
+
+fn patience_of_del(turn_wait: Duration) -> Duration {
+    turn_wait.min(PATIENCE_OF_DEL)
 }
 
 fn take(call: &Call, line: Line, at_once: NonZeroUsize, wait: Duration) -> Result<Option<Turn>, StoreError> {
@@ -69,4 +73,17 @@ fn bound(call: &Call) -> Option<NonZeroUsize> {
     // The processors that the runtime may use; what else limits it (a quota) would cost reading files.
     let usable = rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count());
     call.settings.pods_at_once.on(usize::try_from(usable).unwrap_or(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_del_waits_for_half_a_minute_at_most_whatever_an_add_is_given() {
+        for (turn_wait, expected) in [(0, 0), (5, 5), (30, 30), (31, 30), (600, 30)] {
+            let waits = patience_of_del(Duration::from_secs(turn_wait));
+            assert_eq!(waits, Duration::from_secs(expected));
+        }
+    }
 }
