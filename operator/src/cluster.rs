@@ -21,7 +21,7 @@ use kube::Config;
 use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 
 pub use cause::cause_text;
-pub use line::{Connection, Patience, within};
+pub use line::{Connection, Patience, is_too_long, within};
 
 /// Who Braid is to server-side apply.
 pub const FIELD_MANAGER: &str = "braid";

@@ -23,6 +23,7 @@ pub mod controller;
 pub mod events;
 mod excerpt;
 pub mod known;
+pub mod lean;
 pub mod logs;
 pub mod manifests;
 pub mod metrics;

@@ -8,17 +8,20 @@ use std::convert::Infallible;
 use std::ops::Deref;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cni::error::chain_text;
-use futures::{Stream, StreamExt, stream};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, Event};
+use kube::runtime::watcher::{self, Config, Event};
+use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
 use store::StoreError;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{error, info, warn};
 
-use crate::cluster::{Meaning, cause_text, meaning};
+use crate::cluster::{Meaning, cause_text, is_too_long, meaning};
 use crate::metrics::Metrics;
 use crate::retry::{self, about_one, longer};
 
@@ -46,6 +49,51 @@ impl Subject {
     };
 }
 
+/// Objects of a page. Each may have 1.5 MB, and kube holds a page twice.
+const PAGE: u32 = 5;
+
+/// How a node role's lists are asked for: whole and from the API server's memory, as thousands of nodes may ask at
+/// once, and what is older than etcd by a moment is made up for by the watch that goes on from there. Only where that
+/// is too much for the memory of a role, in pages, which come from etcd: whoever may make objects could otherwise end
+/// the role on each node.
+#[derive(Debug, Default)]
+pub struct Lists {
+    in_pages: Arc<AtomicBool>,
+}
+
+impl Lists {
+    /// A watch that begins with a list.
+    pub fn watch<K>(
+        &self,
+        api: Api<K>,
+        config: Config,
+    ) -> impl Stream<Item = watcher::Result<Event<K>>> + use<K>
+    where
+        K: Resource + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
+    {
+        let in_pages = Arc::clone(&self.in_pages);
+        let config = if in_pages.load(Ordering::Relaxed) {
+            config.page_size(PAGE)
+        } else {
+            // With a limit, kube would leave `resourceVersion=0` out, and the list would come from etcd.
+            Config { page_size: None, ..config.any_semantic() }
+        };
+        watcher::watcher(api, config).inspect_err(move |error| {
+            if matches!(error, watcher::Error::InitialListFailed(cause) if is_too_long(cause)) {
+                in_pages.store(true, Ordering::Relaxed);
+            }
+        })
+    }
+}
+
+/// The same in pages, for the few replicas of the controller.
+pub fn in_pages<K>(api: Api<K>) -> impl Stream<Item = watcher::Result<Event<K>>>
+where
+    K: Resource + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
+{
+    watcher::watcher(api, Config::default().page_size(PAGE))
+}
+
 /// kube's watcher asks for a version that is too old for ever where the API server answers so with a status and
 /// not with an event, as it does where a definition was removed and came back; a new watcher lists first.
 fn lasting<K, S>(stream: impl Fn() -> S) -> impl Stream<Item = watcher::Result<Event<K>>>
@@ -62,7 +110,11 @@ where
             };
             let item = item?;
             let refused = |error: &kube::Error| meaning(error) == Meaning::Gone;
-            let ended = matches!(&item, Err(watcher::Error::WatchStartFailed(error)) if refused(error));
+            let ended = match &item {
+                Err(watcher::Error::WatchStartFailed(error)) => refused(error),
+                Err(watcher::Error::InitialListFailed(error)) => is_too_long(error),
+                _ => false,
+            };
             return Some((item, (stream, (!ended).then_some((watcher, until)))));
         }
     })
@@ -204,6 +256,7 @@ fn explain(error: &watcher::Error, subject: Subject) -> String {
         Meaning::Gone if matches!(cause, kube::Error::Api(status) if status.code == 404) => {
             format!("; {}", subject.missing)
         }
+        _ if is_too_long(cause) => "; asking for a few at a time from now on".to_owned(),
         Meaning::Forbidden => format!("; RBAC has to permit Braid to list and watch the {what}"),
         _ => String::new(),
     };

@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use e2e::control_plane::User;
-use e2e::wait;
+use e2e::memory::resident;
+use e2e::{large, wait};
 use serde_json::json;
 
 use crate::scene::{Scene, possible};
 
 const NO_WEBHOOK: &[&str] = &["--webhook-address", "127.0.0.1:0"];
+
+/// As in the chart's `values.yaml`.
+const CONTROLLER_MAY_HAVE_KIB: u64 = 128 * 1024;
 
 fn node_and_report(scene: &Scene, name: &str) {
     scene.apply(&json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})).unwrap();
@@ -79,4 +83,27 @@ fn where_another_owner_has_installed_networks_without_status_everything_else_wor
     };
     wait::until("it is known that there is no status", without).unwrap();
     assert_eq!(scene.part(&["nad", "bad"], "{.status}").unwrap(), "");
+}
+
+#[test]
+fn networks_as_large_as_can_be_made_fit_into_the_memory_that_the_role_may_have() {
+    if !possible() {
+        return;
+    }
+    let mut scene = Scene::new().unwrap();
+    large::make_networks(&scene.plane).unwrap();
+    let made = large::USABLE + large::TOO_LONG;
+    // Two watches of all networks: for the webhook, and for the conditions.
+    scene.start_with_webhook(&[]).unwrap();
+    let written = || scene.replicas[0].metric(r#"braid_status_writes_total{outcome="ok"}"#);
+    wait::within(Duration::from_secs(120), "each has been judged", || {
+        Ok(written()?.is_some_and(|written| written >= f64::from(made)))
+    })
+    .unwrap();
+    let accepted = r#"{.status.conditions[?(@.type=="Accepted")].status}"#;
+    for (name, expected) in [("dense-0", "True"), ("labelled-0", "True"), ("long-0", "False")] {
+        scene.wait_for_part(&["nad", name], accepted, expected).unwrap();
+    }
+    let (peak, _) = resident(scene.replicas[0].id()).unwrap();
+    assert!(peak < CONTROLLER_MAY_HAVE_KIB, "{peak} KiB");
 }

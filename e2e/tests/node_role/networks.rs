@@ -1,12 +1,16 @@
 //! Networks of the API server on the node.
 
 use e2e::control_plane::{Request, User};
-use e2e::wait;
+use e2e::memory::resident;
+use e2e::{large, wait};
 use serde_json::json;
 use store::network::{Outcome, RenderedNetwork};
 use store::node::NodeFacts;
 
 use crate::scene::{NODE, Scene, possible};
+
+/// As in the chart's `values.yaml`.
+const NODE_ROLE_MAY_HAVE_KIB: u64 = 64 * 1024;
 
 #[test]
 fn a_network_is_made_changed_broken_mended_and_deleted_on_the_node_as_in_the_api() {
@@ -132,4 +136,29 @@ fn a_pod_of_a_network_that_the_rules_do_not_permit_is_told_so_by_the_node() {
         "{refusal}"
     );
     scene.node.del(&pod).unwrap();
+}
+
+#[test]
+fn networks_as_large_as_can_be_made_fit_into_the_memory_that_the_role_may_have() {
+    if !possible() {
+        return;
+    }
+    let mut scene = Scene::without_role().unwrap();
+    large::make_networks(&scene.plane).unwrap();
+    let made = large::USABLE + large::TOO_LONG;
+    scene.start_role(&User::admin(), &[]).unwrap();
+    scene.role.as_mut().unwrap().wait_until_ready().unwrap();
+    let all = RenderedNetwork::list(&scene.node.directory()).unwrap();
+    assert_eq!(all.len(), usize::try_from(made).unwrap(), "none is passed over");
+    let refused = |name: &str| match scene.rendered(name).unwrap().outcome {
+        Outcome::Refused { reason } => Some(reason),
+        _ => None,
+    };
+    assert!(refused("long-0").unwrap().contains("none of more than 131072 is read"));
+    assert_eq!((refused("dense-0"), refused("labelled-0")), (None, None), "what is only long works");
+    // By itself each comes as an event, too.
+    scene.put_network("dense-0", r#"{"type":"macvlan"}"#).unwrap();
+    scene.wait_for_network("dense-0").unwrap();
+    let (peak, _) = resident(scene.role().id()).unwrap();
+    assert!(peak < NODE_ROLE_MAY_HAVE_KIB, "{peak} KiB");
 }

@@ -5,7 +5,9 @@
 
 pub mod directory;
 
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::ids::{IdError, NetworkName, PluginType};
@@ -20,8 +22,8 @@ pub const WITH_IPAM: &[&str] =
     &["bridge", "dummy", "host-device", "ipvlan", "macvlan", "ptp", "sriov", "tap", "vlan"];
 
 /// A network: its name, version and plugins.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "Value", into = "Value")]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(try_from = "Value")]
 pub struct NetworkList {
     /// The name by which plugins key their data.
     pub name: NetworkName,
@@ -203,7 +205,9 @@ impl NetworkList {
         object: Map<String, Value>,
         fallback: Option<&NetworkName>,
     ) -> Result<Self, ConfigError> {
-        let mut rest = object.clone();
+        // Only these two are the list's, and the rest may be large.
+        let of_list = |key: &str| Some((key.to_owned(), object.get(key)?.clone()));
+        let mut rest: Map<_, _> = ["cniVersion", "name"].into_iter().filter_map(of_list).collect();
         let single = take_text(&mut rest, "cniVersion")?;
         Ok(Self {
             name: name_of(&mut rest, fallback)?,
@@ -218,21 +222,26 @@ impl NetworkList {
 
     /// The list as JSON; reads back as the same list.
     pub fn to_json(&self) -> Value {
-        let mut object = self.extra.clone();
-        object.insert("name".to_owned(), self.name.as_str().into());
-        object.insert("cniVersion".to_owned(), self.version.as_str().into());
+        self.fields().into_iter().map(|(key, field)| (key.to_owned(), field.to_json())).collect()
+    }
+
+    /// What is written of it, in the order of the keys.
+    fn fields(&self) -> BTreeMap<&str, Field<'_>> {
+        let mut fields: BTreeMap<_, _> =
+            self.extra.iter().map(|(key, value)| (key.as_str(), Field::Extra(value))).collect();
+        fields.insert("name", Field::Text(self.name.as_str()));
+        fields.insert("cniVersion", Field::Text(self.version.as_str()));
         for (key, flag) in [
             ("disableCheck", self.disable_check),
             ("disableGC", self.disable_gc),
             ("loadOnlyInlinedPlugins", self.load_only_inlined_plugins),
         ] {
             if flag {
-                object.insert(key.to_owned(), flag.into());
+                fields.insert(key, Field::Set(flag));
             }
         }
-        let plugins = self.plugins.iter().map(|plugin| Value::Object(plugin.object.clone()));
-        object.insert("plugins".to_owned(), plugins.collect());
-        Value::Object(object)
+        fields.insert("plugins", Field::Plugins(&self.plugins));
+        fields
     }
 
     /// Whether some plugin declares `capability`.
@@ -241,9 +250,39 @@ impl NetworkList {
     }
 }
 
-impl From<NetworkList> for Value {
-    fn from(list: NetworkList) -> Value {
-        list.to_json()
+/// What stands behind a key of a list.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Field<'a> {
+    Extra(&'a Value),
+    Text(&'a str),
+    Set(bool),
+    Plugins(&'a [PluginConfig]),
+}
+
+impl Field<'_> {
+    fn to_json(&self) -> Value {
+        match self {
+            Self::Extra(value) => (*value).clone(),
+            Self::Text(text) => Value::from(*text),
+            Self::Set(flag) => Value::from(*flag),
+            Self::Plugins(plugins) => {
+                plugins.iter().map(|plugin| Value::Object(plugin.object.clone())).collect()
+            }
+        }
+    }
+}
+
+/// Written as it stands: records hold lists, and are written twice for each ADD.
+impl Serialize for NetworkList {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.fields().serialize(serializer)
+    }
+}
+
+impl Serialize for PluginConfig {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.object.serialize(serializer)
     }
 }
 
@@ -526,6 +565,7 @@ mod tests {
             let read = [parse(json.clone()), NetworkList::from_json(json, Some(&fallback))];
             let read = read.into_iter().chain([NetworkList::parse(text.as_bytes(), Some(&fallback))]);
             for list in read.flatten() {
+                prop_assert_eq!(serde_json::to_string(&list).unwrap(), list.to_json().to_string());
                 prop_assert_eq!(parse(list.to_json()).unwrap(), list);
             }
         }

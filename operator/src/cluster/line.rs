@@ -11,9 +11,11 @@
 //!   is of another one. kube reads both each minute, of a clock that may be set back by hours.
 //! - Watches are not resumed on data that has gone back (`history`).
 
+use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use axum::body::Bytes;
 use futures::{StreamExt, stream};
 use http::{Request, Response, StatusCode, Uri};
 use kube::client::Body;
@@ -37,6 +39,11 @@ const PATIENT: Duration = Duration::from_secs(15);
 const REPEATS: u32 = 2;
 /// An answer about the present version is not longer.
 const LARGEST: usize = 64 * 1024;
+/// A list that comes whole is not longer: kube holds it twice, and the node role has 64 MiB in all. 5,000 networks are
+/// some 8 MB.
+const LONGEST_LIST: usize = 8 << 20;
+/// Nor is any other answer but a watch.
+const LONGEST: usize = 32 << 20;
 /// A client is not made anew sooner after the last time.
 const RENEWAL: Duration = Duration::from_secs(5);
 
@@ -73,6 +80,16 @@ struct Silent(Duration);
 #[derive(Debug, thiserror::Error)]
 #[error("the API server stopped in the midst of an answer, {0:?} ago")]
 struct Stuck(Duration);
+
+/// An answer does not fit into our memory.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer is longer than {} MiB", .0 >> 20)]
+struct TooLong(usize);
+
+/// Whether an answer was given up for its length.
+pub fn is_too_long(error: &(dyn Error + 'static)) -> bool {
+    error.is::<TooLong>() || error.source().is_some_and(is_too_long)
+}
 
 /// Waits for an answer for so long; its lack is an error like others.
 pub async fn within<T>(
@@ -173,7 +190,7 @@ impl Line {
 
     async fn ask(&self, request: Request<Body>) -> Result<Response<Answered>, kube::Error> {
         let Patience { answer, silence } = self.patience;
-        let watches = request.uri().query().is_some_and(|query| query.contains("watch=true"));
+        let kind = Kind::of(request.uri());
         let again = copy(&request);
         let send = |request| {
             let client = self.client().0.clone();
@@ -191,7 +208,7 @@ impl Line {
         if answer.status() == StatusCode::UNAUTHORIZED {
             self.renew(Instant::now());
         }
-        Ok(answer.map(|body| listening(body, silence, watches)))
+        Ok(answer.map(|body| listening(body, silence, kind)))
     }
 
     /// Reads token and CA anew; whether it did.
@@ -233,14 +250,49 @@ fn later(rest: Duration) -> Result<Response<Answered>, kube::Error> {
     Response::builder().status(429).body(body).map_err(kube::Error::HttpError)
 }
 
-/// A body that does not stop in its midst: a watch ends then, and anything else fails.
-fn listening(body: Body, silence: Duration, watches: bool) -> Answered {
-    let chunks = Answered::new(body).into_data_stream();
-    Answered::from_stream(stream::unfold(chunks, move |mut chunks| async move {
-        match timeout(silence, chunks.next()).await {
-            Ok(chunk) => Some((chunk?, chunks)),
-            Err(_) if watches => None,
-            Err(_) => Some((Err(axum::Error::new(Stuck(silence))), chunks)),
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Goes on for ever.
+    Watch,
+    /// Comes whole from the API server's memory, however long it is.
+    WholeList,
+    Other,
+}
+
+impl Kind {
+    fn of(uri: &Uri) -> Self {
+        let has = |parameter| uri.query().is_some_and(|query| query.split('&').any(|one| one == parameter));
+        match () {
+            () if has("watch=true") => Self::Watch,
+            () if has("resourceVersion=0") => Self::WholeList,
+            () => Self::Other,
+        }
+    }
+
+    /// In bytes.
+    fn longest(self) -> usize {
+        match self {
+            Self::Watch => usize::MAX,
+            Self::WholeList => LONGEST_LIST,
+            Self::Other => LONGEST,
+        }
+    }
+}
+
+/// A body that does not stop in its midst (a watch ends then, and anything else fails), and ends before it is too long.
+fn listening(body: Body, silence: Duration, kind: Kind) -> Answered {
+    let begun = (Answered::new(body).into_data_stream(), kind.longest());
+    Answered::from_stream(stream::unfold(begun, move |(mut chunks, rest)| async move {
+        let chunk = match timeout(silence, chunks.next()).await {
+            Ok(chunk) => chunk?,
+            Err(_) if kind == Kind::Watch => return None,
+            Err(_) => Err(axum::Error::new(Stuck(silence))),
+        };
+        let length = chunk.as_ref().map_or(0, Bytes::len);
+        match rest.checked_sub(length) {
+            Some(rest) => Some((chunk, (chunks, rest))),
+            None => Some((Err(axum::Error::new(TooLong(kind.longest()))), (chunks, 0))),
         }
     }))
 }

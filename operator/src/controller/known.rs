@@ -66,11 +66,29 @@ pub struct Network {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Content {
     /// What becomes of it on a node.
-    Rendered(Box<RenderedNetwork>),
+    Rendered(Folded),
     /// Its name is none that Braid can use, with the reason.
     Unnamable(String),
     /// The object could not be read, with the reason.
     Undecodable(String),
+}
+
+/// A rendered network as text: as values in memory it may take a hundred times as much, and a tenant's quota counts
+/// networks, not what is in them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Folded(String);
+
+impl Folded {
+    /// Folds it.
+    pub fn of(network: &RenderedNetwork) -> Self {
+        // What is made of values can be written; nothing would be told as what cannot be read.
+        Self(serde_json::to_string(network).unwrap_or_default())
+    }
+
+    /// The network, for as long as it is needed.
+    pub fn open(&self) -> Result<RenderedNetwork, serde_json::Error> {
+        serde_json::from_str(&self.0)
+    }
 }
 
 /// The nodes' reports.

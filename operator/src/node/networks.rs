@@ -1,6 +1,7 @@
 //! Networks of the API server: watched, rendered, and brought to the node directory.
 //!
-//! A list replaces everything (what is not in it is removed), an event one network.
+//! A list replaces everything, an event one network. A list's networks are written as they come, so that nobody has
+//! to hold them; what is not in it is removed at its end.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -9,25 +10,22 @@ use std::time::{Instant, SystemTime};
 
 use cni::error::chain_text;
 use cni::npwg::{NameError, NetworkRef};
-use crds::NetworkAttachmentDefinition;
-use kube::core::DeserializeGuard;
-use kube::runtime::watcher::{Config, Event, watcher};
+use kube::runtime::watcher::{Config, Event};
 use kube::{Api, Client, Resource};
 use store::network::{Outcome, RenderedNetwork};
 use store::{NodeDirectory, StoreError};
 use tracing::{debug, error, info, warn};
 
 use super::render;
-use super::sync::{self, Extent, Summary};
+use super::sync::{self, Extent, Summary, Sync};
 use crate::known::{Fate, Known, Network};
+use crate::lean::Definition;
 use crate::metrics::Metrics;
 use crate::permissions::Permissions;
-use crate::watching::{self, Keep, Subject};
+use crate::watching::{self, Keep, Lists, Subject};
 
 /// Where networks come from, for people.
 const ORIGIN: &str = "API server";
-
-type Object = DeserializeGuard<NetworkAttachmentDefinition>;
 
 /// Keeps the node's networks as the API server says.
 pub async fn run(
@@ -38,11 +36,10 @@ pub async fn run(
     metrics: Arc<Metrics>,
 ) -> Result<Infallible, Infallible> {
     sync::begin(&dir);
-    let keeper = Keeper { dir, permissions, known, metrics: Arc::clone(&metrics), listing: BTreeMap::new() };
-    let api: Api<Object> = Api::all(client);
-    // From the API server's memory: thousands of nodes may ask at once, and what is older than etcd by a
-    // moment is made up for by the watch that goes on from there.
-    let stream = || watcher(api.clone(), Config::default().any_semantic());
+    let keeper = Keeper { dir, permissions, known, metrics: Arc::clone(&metrics), listing: None };
+    let api: Api<Definition> = Api::all(client);
+    let lists = Lists::default();
+    let stream = || lists.watch(api.clone(), Config::default());
     Err(watching::keep(keeper, stream, Subject::NETWORKS, metrics).await)
 }
 
@@ -52,8 +49,22 @@ struct Keeper {
     permissions: Permissions,
     known: Arc<Known>,
     metrics: Arc<Metrics>,
-    /// What a list that is not complete yet has brought.
-    listing: BTreeMap<NetworkRef, Seen>,
+    /// A list that is not complete yet.
+    listing: Option<Listing>,
+}
+
+/// A list that comes.
+struct Listing {
+    begun: Instant,
+    sync: Sync,
+    /// What it has brought so far.
+    all: BTreeMap<NetworkRef, Network>,
+}
+
+impl Listing {
+    fn begin(dir: &NodeDirectory) -> Self {
+        Self { begun: Instant::now(), sync: Sync::begin(dir), all: BTreeMap::new() }
+    }
 }
 
 /// A network as it goes into its file, and what is told of it.
@@ -68,14 +79,18 @@ impl Seen {
     }
 }
 
-impl Keep<Object> for Keeper {
-    async fn take(&mut self, event: Event<Object>) -> Result<(), StoreError> {
+impl Keep<Definition> for Keeper {
+    async fn take(&mut self, event: Event<Definition>) -> Result<(), StoreError> {
         match event {
-            Event::Init => self.listing.clear(),
+            Event::Init => self.listing = None,
             Event::InitApply(object) => {
                 if let Some(seen) = self.see(&object) {
-                    self.listing.insert(seen.rendered.network.clone(), seen);
+                    let listing = self.listing.get_or_insert_with(|| Listing::begin(&self.dir));
+                    listing.all.insert(seen.rendered.network.clone(), seen.network());
+                    listing.sync.put(seen.rendered);
                 }
+                // A thousand files may take their time on a slow disk; others go on meanwhile.
+                tokio::task::yield_now().await;
             }
             Event::InitDone => self.replace_all().await?,
             Event::Apply(object) => {
@@ -98,7 +113,7 @@ impl Keep<Object> for Keeper {
 
 impl Keeper {
     /// `None` for a name that no pod could ask for.
-    fn see(&self, object: &Object) -> Option<Seen> {
+    fn see(&self, object: &Definition) -> Option<Seen> {
         if object.0.is_err() {
             self.metrics.undecodable_objects.inc();
         }
@@ -110,15 +125,10 @@ impl Keeper {
     }
 
     async fn replace_all(&mut self) -> Result<(), StoreError> {
-        let begun = Instant::now();
-        let listing = std::mem::take(&mut self.listing);
-        let all = listing.iter().map(|(name, seen)| (name.clone(), seen.network())).collect();
-        let (dir, known) = (self.dir.clone(), Arc::clone(&self.known));
-        // A thousand files may take their time on a slow disk; others go on meanwhile.
-        let synced = tokio::task::spawn_blocking(move || {
-            let networks = listing.into_values().map(|seen| seen.rendered);
-            sync::sync(&dir, networks, Extent::All, &|| known.look().stopping)
-        });
+        let listing = self.listing.take().unwrap_or_else(|| Listing::begin(&self.dir));
+        let Listing { begun, sync, all } = listing;
+        let known = Arc::clone(&self.known);
+        let synced = tokio::task::spawn_blocking(move || sync.end(Extent::All, &|| known.look().stopping));
         let Ok(summary) = synced.await else { return Ok(()) };
         self.metrics.sync_latency.observe(begun.elapsed().as_secs_f64());
         let Summary { written, unchanged, removed, refused, failed, complete, .. } = summary;
@@ -158,7 +168,7 @@ impl Keeper {
         Ok(())
     }
 
-    fn remove(&self, object: &Object) -> Result<(), StoreError> {
+    fn remove(&self, object: &Definition) -> Result<(), StoreError> {
         let Ok(network) = network_of(object) else { return Ok(()) };
         if RenderedNetwork::remove(&self.dir, &network)? {
             info!(%network, "a network is removed");
@@ -168,14 +178,14 @@ impl Keeper {
     }
 }
 
-fn network_of(object: &Object) -> Result<NetworkRef, NameError> {
+fn network_of(object: &Definition) -> Result<NetworkRef, NameError> {
     let metadata = object.meta();
     let (namespace, name) = (metadata.namespace.as_deref(), metadata.name.as_deref());
     NetworkRef::parse(namespace.unwrap_or_default(), name.unwrap_or_default())
 }
 
 /// An object that cannot be read has a file too, so that a pod that asks for it is told why.
-fn see(object: &Object, permissions: &Permissions) -> Result<Seen, NameError> {
+fn see(object: &Definition, permissions: &Permissions) -> Result<Seen, NameError> {
     match &object.0 {
         Ok(nad) => {
             let rendered = render::render(nad, ORIGIN, permissions)?;

@@ -9,27 +9,23 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use cni::npwg::{CONFIG_SOURCE, DEFAULT_NETWORK, NETWORK_STATUS, NETWORKS};
-use k8s_openapi::api::core::v1::Pod as ApiPod;
-use kube::api::{ObjectMeta, PartialObjectMeta};
-use kube::runtime::watcher::{Config, Event, watcher};
+use kube::api::ObjectMeta;
+use kube::runtime::watcher::{Config, Event};
 use kube::{Api, Client};
 use store::pod::PodFacts;
 use store::{NodeDirectory, StoreError};
 
 use super::sync;
 use crate::known::{Known, Pod, text_hash};
+use crate::lean::{MIRROR, Metadata};
 use crate::metrics::Metrics;
-use crate::watching::{self, Keep, Subject};
+use crate::watching::{self, Keep, Lists, Subject};
 
 const SUBJECT: Subject = Subject { what: "pods", missing: "the API server does not know pods; is it one?" };
-
-/// The uid of a static pod, in the annotations of its mirror: what the kubelet tells the runtime.
-const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// The annotations that meta-cni reads.
 const FOR_THE_PLUGIN: &[&str] = &[NETWORKS, DEFAULT_NETWORK, CONFIG_SOURCE];
 
-type Object = PartialObjectMeta<ApiPod>;
 type Key = (String, String);
 
 /// Keeps the facts about the pods of `node` as the API server says.
@@ -42,9 +38,10 @@ pub async fn run(
 ) -> Result<Infallible, Infallible> {
     sync::begin(&dir);
     let keeper = Keeper { dir, known, listing: BTreeMap::new() };
-    let api: Api<Object> = Api::all(client);
-    let config = Config::default().fields(&format!("spec.nodeName={node}")).any_semantic();
-    let stream = || watcher(api.clone(), config.clone());
+    let api: Api<Metadata> = Api::all(client);
+    let config = Config::default().fields(&format!("spec.nodeName={node}"));
+    let lists = Lists::default();
+    let stream = || lists.watch(api.clone(), config.clone());
     Err(watching::keep(keeper, stream, SUBJECT, metrics).await)
 }
 
@@ -56,26 +53,26 @@ struct Keeper {
     listing: BTreeMap<Key, Pod>,
 }
 
-impl Keep<Object> for Keeper {
-    async fn take(&mut self, event: Event<Object>) -> Result<(), StoreError> {
+impl Keep<Metadata> for Keeper {
+    async fn take(&mut self, event: Event<Metadata>) -> Result<(), StoreError> {
         match event {
             Event::Init => self.listing.clear(),
             Event::InitApply(object) => {
-                let (key, pod) = pod(&object.metadata);
-                facts(&key, &object.metadata).write(&self.dir)?;
+                let (key, pod) = pod(&object.0);
+                facts(&key, &object.0).write(&self.dir)?;
                 self.listing.insert(key, pod);
             }
             Event::InitDone => self.replace_all()?,
             Event::Apply(object) => {
-                let (key, pod) = pod(&object.metadata);
-                facts(&key, &object.metadata).write(&self.dir)?;
+                let (key, pod) = pod(&object.0);
+                facts(&key, &object.0).write(&self.dir)?;
                 self.known.tell(|state| {
                     let before = state.pods.all.insert(key, pod.clone());
                     before.as_ref() != Some(&pod)
                 });
             }
             Event::Delete(object) => {
-                let ((namespace, name), _) = pod(&object.metadata);
+                let ((namespace, name), _) = pod(&object.0);
                 PodFacts::remove(&self.dir, &namespace, &name)?;
                 self.known.tell(|state| state.pods.all.remove(&(namespace, name)).is_some());
             }
@@ -147,7 +144,7 @@ mod tests {
         (temp, Keeper { dir, known: Arc::default(), listing: BTreeMap::new() })
     }
 
-    fn object(name: &str, uid: &str, annotations: Value) -> Object {
+    fn object(name: &str, uid: &str, annotations: Value) -> Metadata {
         let metadata = json!({"namespace": "default", "name": name, "uid": uid, "annotations": annotations});
         serde_json::from_value(json!({
             "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": metadata,
@@ -155,7 +152,7 @@ mod tests {
         .unwrap()
     }
 
-    async fn list(keeper: &mut Keeper, objects: impl IntoIterator<Item = Object>) {
+    async fn list(keeper: &mut Keeper, objects: impl IntoIterator<Item = Metadata>) {
         keeper.take(Event::Init).await.unwrap();
         for object in objects {
             keeper.take(Event::InitApply(object)).await.unwrap();

@@ -38,6 +38,9 @@ pub const LONGEST_CONFIG: usize = 128 << 10;
 /// In characters. A reason goes into events and terminals; what a person wrote into a name may be long.
 const LONGEST_REASON: usize = 1000;
 
+/// In characters; Kubernetes has no longer names of resources.
+const LONGEST_RESOURCE: usize = 317;
+
 /// Why a NetworkAttachmentDefinition cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RenderError {
@@ -116,7 +119,7 @@ pub fn render(
         network,
         origin: origin.to_owned(),
         generation: nad.metadata.generation,
-        resource_name: resource.map(str::to_owned),
+        resource_name: resource.map(|name| cut_to_characters(name.to_owned(), LONGEST_RESOURCE)),
         outcome,
     })
 }

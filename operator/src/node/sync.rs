@@ -93,16 +93,38 @@ pub fn sync(
     extent: Extent,
     stop: &dyn Fn() -> bool,
 ) -> Summary {
-    let mut summary = Summary::default();
-    let swept = sweep(dir);
-    summary.note(swept);
-    point::reached("sync: swept");
-    let mut wanted = BTreeSet::new();
+    let mut sync = Sync::begin(dir);
     for network in networks {
         if stop() {
-            return summary;
+            return sync.summary;
         }
-        match summary.note(network.write(dir)) {
+        sync.put(network);
+    }
+    sync.end(extent, stop)
+}
+
+/// The same step by step, where networks come one after another: what is written is not kept.
+#[derive(Debug)]
+pub struct Sync {
+    dir: NodeDirectory,
+    wanted: BTreeSet<NetworkRef>,
+    summary: Summary,
+}
+
+impl Sync {
+    /// Begins it.
+    pub fn begin(dir: &NodeDirectory) -> Self {
+        let mut summary = Summary::default();
+        let swept = sweep(dir);
+        summary.note(swept);
+        point::reached("sync: swept");
+        Self { dir: dir.clone(), wanted: BTreeSet::new(), summary }
+    }
+
+    /// A network that there should be.
+    pub fn put(&mut self, network: RenderedNetwork) {
+        let summary = &mut self.summary;
+        match summary.note(network.write(&self.dir)) {
             Some(true) => summary.written += 1,
             Some(false) => summary.unchanged += 1,
             None => {}
@@ -112,20 +134,25 @@ pub fn sync(
             let place = network.network.to_string();
             summary.refused.push(Wrong { origin: network.origin, place, reason });
         }
-        wanted.insert(network.network);
+        self.wanted.insert(network.network);
     }
-    prune(dir, &wanted, extent, stop, &mut summary);
-    point::reached("sync: pruned");
-    if summary.failed.is_empty() && !stop() {
-        let facts = match extent {
-            Extent::All => NodeFacts::complete_now(OPERATOR),
-            Extent::Part => NodeFacts::partial_now(OPERATOR),
-        };
-        let written = summary.note(facts.write(dir)).is_some();
-        summary.complete = written && extent == Extent::All;
-        point::reached("sync: called complete");
+
+    /// There are no others.
+    pub fn end(self, extent: Extent, stop: &dyn Fn() -> bool) -> Summary {
+        let Self { dir, wanted, mut summary } = self;
+        prune(&dir, &wanted, extent, stop, &mut summary);
+        point::reached("sync: pruned");
+        if summary.failed.is_empty() && !stop() {
+            let facts = match extent {
+                Extent::All => NodeFacts::complete_now(OPERATOR),
+                Extent::Part => NodeFacts::partial_now(OPERATOR),
+            };
+            let written = summary.note(facts.write(&dir)).is_some();
+            summary.complete = written && extent == Extent::All;
+            point::reached("sync: called complete");
+        }
+        summary
     }
-    summary
 }
 
 fn prune(

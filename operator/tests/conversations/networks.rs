@@ -15,7 +15,7 @@ use store::network::RenderedNetwork;
 use store::node::NodeFacts;
 use store::pod::PodFacts;
 
-use super::server::{Answer, Server, event, expired, nad};
+use super::server::{Answer, Asked, Server, event, expired, nad};
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -261,4 +261,36 @@ async fn a_silent_server_is_given_up_and_asked_anew() {
     let scene =
         Scene::start(vec![Answer::Silence, Answer::List(5, vec![nad("a", 1)])], vec![Answer::Silence]).await;
     scene.until_networks_are(&["a"]).await;
+}
+
+#[tokio::test]
+async fn a_list_that_would_fill_the_memory_is_given_up_and_comes_in_pages() {
+    let mut long = nad("long", 1);
+    long["metadata"]["labels"] = json!({"x": "x".repeat(9 << 20)});
+    let scene = Scene::start(
+        vec![
+            Answer::List(5, vec![long.clone(), nad("a", 1)]),
+            Answer::Page(5, vec![long], "more"),
+            Answer::List(5, vec![nad("a", 1)]),
+            Answer::List(7, vec![nad("a", 1)]),
+        ],
+        vec![Answer::Watch(vec![expired()])],
+    )
+    .await;
+    scene
+        .until("it is told", |state| {
+            let problem = state.networks.problem.as_deref().unwrap_or_default();
+            problem.contains("longer than 8 MiB; asking for a few at a time")
+        })
+        .await;
+    scene.until("the pages are there", |state| state.networks.all.len() == 2).await;
+    scene.until_networks_are(&["a"]).await;
+    let lists: Vec<_> = scene.server.asked().into_iter().filter(|asked| !asked.is_watch()).collect();
+    let [whole, first, second, anew] = &lists[..] else { panic!("{lists:?}") };
+    let has = |asked: &Asked, parameter: &str| asked.query.split('&').any(|one| one == parameter);
+    assert!(has(whole, "resourceVersion=0"), "{whole:?}");
+    for page in [first, second, anew] {
+        assert!(has(page, "limit=5") && !has(page, "resourceVersion=0"), "{page:?}");
+    }
+    assert!(has(second, "continue=more"), "{second:?}");
 }

@@ -22,6 +22,8 @@ pub(crate) enum Answer {
     Failure(u16, &'static [(&'static str, &'static str)]),
     /// A list with its resource version.
     List(u64, Vec<Value>),
+    /// A part of a list, and what to ask for the next one with.
+    Page(u64, Vec<Value>, &'static str),
     /// A watch that says these lines and ends.
     Watch(Vec<String>),
     /// A watch that says these lines and stays open.
@@ -122,16 +124,19 @@ async fn answer(State(script): State<Arc<Mutex<Script>>>, RawQuery(query): RawQu
                 .fold(Response::builder(), |response, (name, value)| response.header(*name, *value));
             return response.status(code).body(Body::from(status.to_string())).unwrap();
         }
-        Answer::List(version, items) => {
-            // Of which kind is for who asked to know.
-            let list = json!({"apiVersion": crds::nad::API_VERSION, "kind": "NetworkAttachmentDefinitionList",
-                "metadata": {"resourceVersion": version.to_string()}, "items": items});
-            (200, Body::from(list.to_string()))
-        }
+        Answer::List(version, items) => (200, list(version, items, "")),
+        Answer::Page(version, items, next) => (200, list(version, items, next)),
         Answer::Watch(lines) => (200, Body::from_stream(stream::iter(chunks(lines)))),
         Answer::Open(lines) => (200, Body::from_stream(stream::iter(chunks(lines)).chain(stream::pending()))),
     };
     Response::builder().status(code).body(body).unwrap()
+}
+
+/// Of which kind is for who asked to know.
+fn list(version: u64, items: Vec<Value>, next: &str) -> Body {
+    let list = json!({"apiVersion": crds::nad::API_VERSION, "kind": "NetworkAttachmentDefinitionList",
+        "metadata": {"resourceVersion": version.to_string(), "continue": next}, "items": items});
+    Body::from(list.to_string())
 }
 
 fn chunks(lines: Vec<String>) -> Vec<Result<Bytes, Infallible>> {

@@ -6,7 +6,7 @@ use crds::NetworkAttachmentDefinitionStatus;
 use crds::nad::{ACCEPTED, NodeCounts, RENDERED};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use crate::controller::judgement::{Judgement, judge};
+use crate::controller::judgement::{Judgement, Neighbours, judge_one};
 use crate::controller::known::{Content, Network};
 use crate::controller::reports::tallies::Tally;
 use crate::excerpt::cut;
@@ -41,22 +41,23 @@ const LONGEST: usize = 4096;
 
 /// Judges all networks, alone and beside each other.
 pub fn findings(networks: &BTreeMap<String, Network>) -> BTreeMap<String, Finding> {
-    let rendered = networks.values().filter_map(|network| match &network.content {
-        Content::Rendered(rendered) => Some((rendered.network.clone(), (**rendered).clone())),
-        Content::Undecodable(_) | Content::Unnamable(_) => None,
-    });
-    let mut judgements = judge(&rendered.collect());
-    let mut found = |network: &Network| match &network.content {
+    let mut neighbours = Neighbours::default();
+    // One at a time is open.
+    for network in networks.values() {
+        if let Content::Rendered(folded) = &network.content
+            && let Ok(rendered) = folded.open()
+        {
+            neighbours.insert(&rendered);
+        }
+    }
+    let found = |network: &Network| match &network.content {
         Content::Undecodable(reason) => invalid("Undecodable", reason.clone()),
         Content::Unnamable(reason) => invalid("Invalid", reason.clone()),
-        Content::Rendered(rendered) => {
-            let Judgement { errors, warnings } = judgements.remove(&rendered.network).unwrap_or_default();
-            if errors.is_empty() {
-                Finding::Valid { warnings }
-            } else {
-                invalid("Invalid", errors.join("; "))
-            }
-        }
+        Content::Rendered(folded) => match folded.open().map(|rendered| judge_one(&rendered, &neighbours)) {
+            Ok(Judgement { errors, warnings }) if errors.is_empty() => Finding::Valid { warnings },
+            Ok(Judgement { errors, .. }) => invalid("Invalid", errors.join("; ")),
+            Err(error) => invalid("Undecodable", error.to_string()),
+        },
     };
     networks.iter().map(|(key, network)| (key.clone(), found(network))).collect()
 }

@@ -5,26 +5,22 @@ use std::convert::Infallible;
 use std::pin::pin;
 
 use cni::error::chain_text;
-use crds::NetworkAttachmentDefinition;
+use crds::NetworkAttachmentDefinitionStatus;
 use futures::StreamExt;
-use kube::core::DeserializeGuard;
-use kube::runtime::watcher;
-use kube::runtime::watcher::{Config, Event};
+use kube::runtime::watcher::Event;
 use kube::{Api, Client, Resource, ResourceExt};
 
-use crate::controller::known::{Content, Network, Networks, State};
+use crate::controller::known::{Content, Folded, Network, Networks, State};
 use crate::known::Known;
+use crate::lean::Definition;
 use crate::metrics::Metrics;
 use crate::node::render;
 use crate::permissions::Permissions;
-use crate::watching::{self, Subject};
-
-/// A page of a list; a network may have a megabyte, most have one kilobyte.
-const PAGE: u32 = 100;
+use crate::watching::{self, Subject, in_pages};
 
 const WATCH: &str = "watch the networks";
 
-type Guarded = DeserializeGuard<NetworkAttachmentDefinition>;
+type Guarded = Definition<Option<NetworkAttachmentDefinitionStatus>>;
 
 /// Keeps `known` up to date for ever.
 pub(super) async fn run(
@@ -34,7 +30,7 @@ pub(super) async fn run(
     metrics: &Metrics,
 ) -> Infallible {
     let api: Api<Guarded> = Api::all(client);
-    let stream = || watcher(api.clone(), Config::default().page_size(PAGE));
+    let stream = || in_pages(api.clone());
     let mut events = pin!(watching::events(stream, Subject::NETWORKS, metrics, known.watch(WATCH)));
     let mut listed = BTreeMap::new();
     while let Some(event) = events.next().await {
@@ -87,7 +83,7 @@ fn network(nad: Guarded, permissions: &Permissions, metrics: &Metrics) -> Networ
     let (content, shown) = match nad.0 {
         Ok(nad) => {
             let content = match render::render(&nad, "", permissions) {
-                Ok(rendered) => Content::Rendered(Box::new(rendered)),
+                Ok(rendered) => Content::Rendered(Folded::of(&rendered)),
                 Err(error) => Content::Unnamable(chain_text(&error)),
             };
             (content, nad.status)

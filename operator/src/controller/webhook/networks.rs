@@ -11,20 +11,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use cni::npwg::{NameError, NetworkRef};
 use crds::NetworkAttachmentDefinition;
 use futures::StreamExt;
-use kube::core::{DeserializeGuard, ObjectMeta};
-use kube::runtime::watcher as watch_objects;
-use kube::runtime::watcher::{self, Event};
-use kube::{Api, Client};
+use kube::core::ObjectMeta;
+use kube::runtime::watcher::Event;
+use kube::{Api, Client, Resource};
 use store::network::{Outcome, RenderedNetwork};
 
 use crate::controller::judgement::{Judgement, Neighbours, judge_one};
+use crate::lean::Definition;
 use crate::metrics::Metrics;
 use crate::node::render;
 use crate::permissions::Permissions;
-use crate::watching::{self, Subject};
-
-/// An object of the API server that may turn out not to be readable.
-type Object = DeserializeGuard<NetworkAttachmentDefinition>;
+use crate::watching::{self, Subject, in_pages};
 
 /// The networks.
 #[derive(Debug, Default)]
@@ -93,7 +90,7 @@ impl Networks {
     }
 
     /// Takes an event of the watch.
-    pub fn take(&self, event: Event<Object>, metrics: &Metrics) {
+    pub fn take(&self, event: Event<Definition>, metrics: &Metrics) {
         let mut state = self.state();
         match event {
             Event::Init => state.arriving.clear(),
@@ -110,7 +107,7 @@ impl Networks {
             }
             Event::Apply(object) => drop(state.insert(object, &self.permissions, metrics)),
             Event::Delete(object) => {
-                if let Some(name) = name_of(metadata(&object)) {
+                if let Some(name) = name_of(object.meta()) {
                     state.all.remove(&name);
                     state.refused.remove(&name);
                 }
@@ -124,8 +121,13 @@ impl Networks {
 }
 
 impl State {
-    fn insert(&mut self, object: Object, permissions: &Permissions, metrics: &Metrics) -> Option<NetworkRef> {
-        let name = name_of(metadata(&object))?;
+    fn insert(
+        &mut self,
+        object: Definition,
+        permissions: &Permissions,
+        metrics: &Metrics,
+    ) -> Option<NetworkRef> {
+        let name = name_of(object.meta())?;
         let rendered = match object.0 {
             Ok(nad) => render::render(&nad, "the API server", permissions).ok()?,
             Err(error) => {
@@ -142,21 +144,14 @@ impl State {
     }
 }
 
-fn metadata(object: &Object) -> &ObjectMeta {
-    match &object.0 {
-        Ok(nad) => &nad.metadata,
-        Err(error) => &error.metadata,
-    }
-}
-
 fn name_of(metadata: &ObjectMeta) -> Option<NetworkRef> {
     NetworkRef::parse(metadata.namespace.as_deref()?, metadata.name.as_deref()?).ok()
 }
 
 /// Keeps the networks as the API server says, for ever.
 pub async fn follow(client: Client, networks: Arc<Networks>, metrics: Arc<Metrics>) -> Infallible {
-    let api = Api::<Object>::all(client);
-    let stream = || watch_objects(api.clone(), watcher::Config::default());
+    let api = Api::<Definition>::all(client);
+    let stream = || in_pages(api.clone());
     let mut events = pin!(watching::events(stream, Subject::NETWORKS, Arc::clone(&metrics), |_| ()));
     while let Some(event) = events.next().await {
         networks.take(event, &metrics);

@@ -3,21 +3,15 @@
 //! Everything else is skipped where it stands. As values in memory a text such as `[{"a":0},{"a":0},…]` would take a
 //! hundred times its length.
 
-use std::collections::BTreeMap;
-
-use cni::npwg::{DEFAULT_NETWORK, NETWORKS, RESOURCE_NAME};
 use crds::{NetworkAttachmentDefinition, NetworkAttachmentDefinitionSpec};
 use kube::core::TypeMeta;
 use kube::core::admission::{AdmissionResponse, Operation};
 use kube::core::response::Status;
 use serde::Deserialize;
-use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// On the API server's picture of a static pod, which the kubelet makes.
-const MIRROR: &str = "kubernetes.io/config.mirror";
-/// The annotations that matter.
-const KEPT: [&str; 4] = [NETWORKS, DEFAULT_NETWORK, RESOURCE_NAME, MIRROR];
+use crate::lean::{Annotations, MIRROR};
+
 /// An API server's have 36 bytes.
 const LONGEST_UID: usize = 128;
 
@@ -154,37 +148,5 @@ impl<'a> Object<'a> {
         let spec = self.spec.map(|spec| serde_json::from_str::<NetworkAttachmentDefinitionSpec>(spec.get()));
         nad.spec.spec = spec.transpose()?;
         Ok(nad)
-    }
-}
-
-/// Those of an object's annotations that matter.
-#[derive(Debug, Default)]
-struct Annotations(BTreeMap<String, String>);
-
-impl<'de> Deserialize<'de> for Annotations {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Kept;
-
-        impl<'de> Visitor<'de> for Kept {
-            type Value = Annotations;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-                f.write_str("annotations")
-            }
-
-            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Annotations, M::Error> {
-                let mut kept = BTreeMap::new();
-                while let Some(key) = map.next_key::<String>()? {
-                    if KEPT.contains(&key.as_str()) {
-                        kept.insert(key, map.next_value()?);
-                    } else {
-                        map.next_value::<IgnoredAny>()?;
-                    }
-                }
-                Ok(Annotations(kept))
-            }
-        }
-
-        deserializer.deserialize_map(Kept)
     }
 }

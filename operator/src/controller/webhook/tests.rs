@@ -2,7 +2,6 @@ use axum::body::to_bytes;
 use cni::npwg::NetworkRef;
 use crds::{NetworkAttachmentDefinition, NetworkAttachmentDefinitionSpec};
 use http::Request;
-use kube::core::DeserializeGuard;
 use kube::core::error_boundary::InvalidObject;
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
@@ -17,6 +16,7 @@ use tower::ServiceExt;
 
 use super::networks::Seen;
 use super::*;
+use crate::lean::Definition;
 use crate::metrics::Metrics;
 use crate::permissions::Permissions;
 
@@ -127,19 +127,19 @@ async fn told(desk: &Arc<Desk>, review: &Value) -> (bool, String, Vec<String>) {
     (response["allowed"].as_bool().unwrap(), message, warnings)
 }
 
-fn guard(namespace: &str, name: &str, config: &Value) -> DeserializeGuard<NetworkAttachmentDefinition> {
+fn guard(namespace: &str, name: &str, config: &Value) -> Definition {
     let mut nad = NetworkAttachmentDefinition::default();
     nad.metadata.namespace = Some(namespace.to_owned());
     nad.metadata.name = Some(name.to_owned());
     nad.spec.spec = Some(NetworkAttachmentDefinitionSpec { config: Some(config.to_string()) });
-    DeserializeGuard(Ok(nad))
+    Definition::new(Ok(nad))
 }
 
 fn bridge(subnet: &str) -> Value {
     json!({"cniVersion": "1.0.0", "type": "bridge", "bridge": "br0", "ipam": {"type": "host-local", "subnet": subnet}})
 }
 
-fn events(networks: &Networks, events: Vec<Event<DeserializeGuard<NetworkAttachmentDefinition>>>) {
+fn events(networks: &Networks, events: Vec<Event<Definition>>) {
     let (metrics, _) = Metrics::new();
     for event in events {
         networks.take(event, &metrics);
@@ -443,7 +443,7 @@ fn an_object_that_cannot_be_read_is_there_and_counted() {
     let networks = Networks::default();
     let (metrics, _) = Metrics::new();
     let metadata = serde_json::from_value(json!({"namespace": "app", "name": "odd"})).unwrap();
-    let odd = DeserializeGuard(Err(InvalidObject { error: "no".to_owned(), metadata }));
+    let odd = Definition::new(Err(InvalidObject { error: "no".to_owned(), metadata }));
     networks.take(Event::Apply(odd), &metrics);
     assert_eq!(look(&networks, "app/odd"), Seen::Refused("it cannot be read: no".to_owned()));
     assert_eq!(metrics.undecodable_objects.get(), 1);

@@ -8,10 +8,10 @@ fn keeper() -> (tempfile::TempDir, Keeper) {
     let dir = NodeDirectory::new(temp.path().join("run"), temp.path().join("state"));
     let (metrics, _) = Metrics::new();
     let permissions = Permissions::default();
-    (temp, Keeper { dir, permissions, known: Arc::default(), metrics, listing: BTreeMap::new() })
+    (temp, Keeper { dir, permissions, known: Arc::default(), metrics, listing: None })
 }
 
-fn object(name: &str, generation: i64, spec: Value) -> Object {
+fn object(name: &str, generation: i64, spec: Value) -> Definition {
     serde_json::from_value(json!({
         "apiVersion": crds::nad::API_VERSION, "kind": crds::nad::KIND,
         "metadata": {"namespace": "default", "name": name, "generation": generation}, "spec": spec,
@@ -19,11 +19,11 @@ fn object(name: &str, generation: i64, spec: Value) -> Object {
     .unwrap()
 }
 
-fn bridge(name: &str, generation: i64) -> Object {
+fn bridge(name: &str, generation: i64) -> Definition {
     object(name, generation, json!({"config": r#"{"type":"bridge"}"#}))
 }
 
-async fn list(keeper: &mut Keeper, objects: impl IntoIterator<Item = Object>) -> Result<(), StoreError> {
+async fn list(keeper: &mut Keeper, objects: impl IntoIterator<Item = Definition>) -> Result<(), StoreError> {
     keeper.take(Event::Init).await?;
     for object in objects {
         keeper.take(Event::InitApply(object)).await?;
@@ -40,12 +40,14 @@ fn network(name: &str) -> NetworkRef {
 }
 
 #[tokio::test]
-async fn nothing_is_written_or_complete_before_the_list_is() {
+async fn a_lists_networks_are_written_as_they_come_and_nothing_is_complete_or_removed_before_it_is() {
     let (_temp, mut keeper) = keeper();
+    render::refused(network("old"), "test", String::new()).write(&keeper.dir).unwrap();
     keeper.take(Event::Init).await.unwrap();
     keeper.take(Event::InitApply(bridge("a", 1))).await.unwrap();
-    assert!(files(&keeper).is_empty());
+    assert_eq!(files(&keeper), ["default/a", "default/old"]);
     assert!(keeper.known.look().networks.complete.is_none());
+    assert!(NodeFacts::read(&keeper.dir).unwrap().is_none());
     keeper.take(Event::InitDone).await.unwrap();
     assert_eq!(files(&keeper), ["default/a"]);
     assert!(keeper.known.look().networks.complete.is_some());
