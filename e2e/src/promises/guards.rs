@@ -148,6 +148,35 @@ pub const GUARDS: &[Guard] = &[
         }],
     },
     Guard {
+        line: 3,
+        holds: "a list that would fill the memory is given up",
+        test: Test {
+            package: "operator",
+            target: Target::Integration("conversations"),
+            file: "operator/tests/conversations/networks.rs",
+            name: "networks::a_list_that_would_fill_the_memory_is_given_up_and_comes_in_pages",
+            runs: &[],
+        },
+        edits: &[Edit {
+            file: "operator/src/cluster/line.rs",
+            find: "const LONGEST_LIST: usize = 8 << 20;",
+            replace: "const LONGEST_LIST: usize = usize::MAX;",
+        }],
+    },
+    Guard {
+        line: 3,
+        holds: "of an object only what Braid goes by is kept",
+        test: operator(
+            "operator/src/lean/definition/tests.rs",
+            "lean::definition::tests::a_configuration_that_is_too_long_is_told_with_its_length_and_not_kept",
+        ),
+        edits: &[Edit {
+            file: "operator/src/lean/definition.rs",
+            find: "length if length > LONGEST_CONFIG => Self::TooLong(length),",
+            replace: "length if length > LONGEST_CONFIG && length == 0 => Self::TooLong(length),",
+        }],
+    },
+    Guard {
         line: 4,
         holds: "ADD and DEL ask nobody",
         test: process(
