@@ -50,14 +50,17 @@ pub(super) fn at_once<I: Sync, T: Send>(items: &[I], work: impl Fn(&I) -> Result
     })
 }
 
-/// The most that all `meta-cni` need at once while something is done.
-pub(super) fn together<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<(Together, T)> {
+/// The most that all processes of this name need at once while something is done.
+pub(super) fn together<T: Send>(
+    name: &str,
+    work: impl FnOnce() -> Result<T> + Send,
+) -> Result<(Together, T)> {
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         let sampler = scope.spawn(|| {
             let mut most = Together::default();
             while !over.load(Ordering::Relaxed) {
-                most = most.max(Together::look("meta-cni"));
+                most = most.max(Together::look(name));
                 thread::sleep(GLANCE);
             }
             most

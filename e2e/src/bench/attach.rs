@@ -21,10 +21,11 @@ const WARM_UP: usize = 3;
 /// Runs in which memory is measured, and time is not.
 const MEMORY_RUNS: usize = 7;
 
-/// What Braid may add to an ADD, in milliseconds: at n=0, and more for each secondary network.
-const BUDGET_MS: (f64, f64) = (3.0, 1.0);
+/// What Braid may add to an ADD, in milliseconds: at n=0, more for each secondary network, and at most. The design
+/// has no most, and 8 MiB below.
+const BUDGET_MS: (f64, f64, f64) = (3.0, 1.0, 5.0);
 /// What one `meta-cni` may need, in KiB.
-const BUDGET_KIB: u32 = 8 * 1024;
+const BUDGET_KIB: u32 = 4 * 1024;
 
 /// The medians for one number of secondary networks.
 #[derive(Debug, Serialize)]
@@ -166,7 +167,7 @@ fn mebibytes(kib: u32) -> f64 {
 
 impl Row {
     fn budget_ms(&self) -> f64 {
-        BUDGET_MS.0 + BUDGET_MS.1 * f64::from(self.n)
+        (BUDGET_MS.0 + BUDGET_MS.1 * f64::from(self.n)).min(BUDGET_MS.2)
     }
 
     /// By how much ADD is over its budget.
@@ -207,7 +208,7 @@ mod tests {
             overhead_del_ms: 100.0,
             meta_peak_rss_kib,
         };
-        let text = table(&[row(0, 3.0, 8192), row(2, 5.25, 8193), row(8, 10.9, 2600)]);
+        let text = table(&[row(0, 3.0, 4096), row(2, 5.25, 4097), row(8, 5.0, 2600)]);
         let told: Vec<_> = text.lines().filter(|line| line.starts_with('!')).collect();
         assert_eq!(
             told,

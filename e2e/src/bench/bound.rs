@@ -1,6 +1,7 @@
-//! The bound on how much a node does at once (`podsAtOnce`): storms of pods on one node with different bounds and
-//! without one, in turn.
+//! The bound on how much a node does at once (`podsAtOnce`): storms of pods on one node with different bounds, without
+//! one, and by hand, in turn.
 
+use std::fmt;
 use std::fmt::Write as _;
 
 use anyhow::Result;
@@ -18,16 +19,36 @@ use crate::netns::Namespace;
 const PODS: usize = 110;
 /// How many secondary networks each has.
 const SECONDARIES: usize = 2;
-/// Bounds that are compared; 0 is none.
-const BOUNDS: [u32; 6] = [1, 2, 4, 8, 16, 0];
+/// What is compared.
+const WAYS: [Way; 7] =
+    [Way::Bound(1), Way::Bound(2), Way::Bound(4), Way::Bound(8), Way::Bound(16), Way::Bound(0), Way::ByHand];
 /// Storms of each.
 const ROUNDS: usize = 3;
 
-/// What was measured with one bound, over all rounds. Times in milliseconds.
-#[derive(Debug, Default, Serialize)]
+/// How pods are attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// By Braid, with so many at once; 0 is no bound.
+    Bound(u32),
+    /// The same delegates without Braid, all pods at once.
+    ByHand,
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Bound(0) => f.write_str("no bound"),
+            Self::Bound(bound) => write!(f, "{bound}"),
+            Self::ByHand => f.write_str("by hand"),
+        }
+    }
+}
+
+/// What was measured in one way, over all rounds. Times in milliseconds.
+#[derive(Debug, Serialize)]
 pub(super) struct Row {
-    /// 0 is none.
-    pods_at_once: u32,
+    /// A number of pods at once, `no bound`, or `by hand`.
+    way: String,
     /// Until all are attached or detached; medians of the rounds.
     attached_ms: f64,
     add_p50_ms: f64,
@@ -47,20 +68,20 @@ pub(super) struct Row {
 pub(super) fn measure() -> Result<Vec<Row>> {
     let mut node = Node::new()?;
     // Bridges are there on a node that has had pods.
-    node.storm(0, &mut Sample::default())?;
-    let mut samples: Vec<_> = BOUNDS.iter().map(|_| Sample::default()).collect();
+    node.storm(Way::ByHand, &mut Sample::default())?;
+    let mut samples: Vec<_> = WAYS.iter().map(|_| Sample::default()).collect();
     for round in 0..ROUNDS {
         // What grows slower with time is not always the last one.
-        let mut order: Vec<usize> = (0..BOUNDS.len()).collect();
-        order.rotate_left(round * BOUNDS.len() / ROUNDS);
+        let mut order: Vec<usize> = (0..WAYS.len()).collect();
+        order.rotate_left(round * WAYS.len() / ROUNDS);
         for index in order {
-            node.storm(BOUNDS[index], &mut samples[index])?;
+            node.storm(WAYS[index], &mut samples[index])?;
         }
     }
-    for (bound, sample) in BOUNDS.iter().zip(&mut samples) {
-        sample.memory = node.memory(*bound, sample)?;
+    for (way, sample) in WAYS.iter().zip(&mut samples) {
+        sample.memory = node.memory(*way, sample)?;
     }
-    Ok(BOUNDS.iter().zip(samples).map(|(bound, sample)| sample.row(*bound)).collect())
+    Ok(WAYS.iter().zip(samples).map(|(way, sample)| sample.row(*way)).collect())
 }
 
 /// A node, and a namespace for each pod.
@@ -88,10 +109,15 @@ impl Node {
         Ok(Self { stage: Stage::new(SECONDARIES)?, netns, made: 0 })
     }
 
-    /// `meta-cni` with a bound, and pods that no one has seen yet.
-    fn prepare(&mut self, bound: u32) -> Result<(Lists, Vec<Sandbox>)> {
-        let braid = self.stage.braid_with([("podsAtOnce", bound.into())])?;
-        let mut lists = Lists::new(vec![braid], self.stage.braid_path());
+    /// What is run, and pods that no one has seen yet.
+    fn prepare(&mut self, way: Way) -> Result<(Lists, Vec<Sandbox>)> {
+        let mut lists = match way {
+            Way::ByHand => Lists::new(self.stage.lists().to_vec(), self.stage.plugin_path()),
+            Way::Bound(bound) => {
+                let braid = self.stage.braid_with([("podsAtOnce", bound.into())])?;
+                Lists::new(vec![braid], self.stage.braid_path())
+            }
+        };
         // Hundreds would talk at once; what failed is in the results.
         lists.exec.relay_stderr = false;
         let pods = self.netns.iter().map(|netns| {
@@ -104,8 +130,8 @@ impl Node {
     }
 
     /// All pods start at once; when all have, all end at once.
-    fn storm(&mut self, bound: u32, sample: &mut Sample) -> Result<()> {
-        let (lists, pods) = self.prepare(bound)?;
+    fn storm(&mut self, way: Way, sample: &mut Sample) -> Result<()> {
+        let (lists, pods) = self.prepare(way)?;
         let added = at_once(&pods, |pod| lists.add(pod));
         let results = sample.take_add(added);
         let pods: Vec<_> = pods.iter().zip(results).collect();
@@ -114,10 +140,11 @@ impl Node {
     }
 
     /// Its times are not counted: looking at memory costs some. Its failures are.
-    fn memory(&mut self, bound: u32, sample: &mut Sample) -> Result<Together> {
-        let (lists, pods) = self.prepare(bound)?;
+    fn memory(&mut self, way: Way, sample: &mut Sample) -> Result<Together> {
+        let (lists, pods) = self.prepare(way)?;
         let mut uncounted = Sample::default();
-        let (most, added) = together(|| Ok(at_once(&pods, |pod| lists.add(pod))))?;
+        let name = if way == Way::ByHand { "bridge" } else { "meta-cni" };
+        let (most, added) = together(name, || Ok(at_once(&pods, |pod| lists.add(pod))))?;
         let results = uncounted.take_add(added);
         let pods: Vec<_> = pods.iter().zip(results).collect();
         uncounted.take_del(at_once(&pods, |(pod, results)| lists.del(pod, results)));
@@ -148,9 +175,9 @@ impl Sample {
         }
     }
 
-    fn row(mut self, pods_at_once: u32) -> Row {
+    fn row(mut self, way: Way) -> Row {
         Row {
-            pods_at_once,
+            way: way.to_string(),
             attached_ms: rounded(median(self.attached)),
             add_p50_ms: percentile(&self.add, 50),
             add_p99_ms: percentile(&self.add, 99),
@@ -173,11 +200,11 @@ pub(super) fn table(rows: &[Row]) -> String {
          \x20 podsAtOnce      all     p50     p99       all     p50     p99   processes   memory, all   failures\n"
     );
     for row in rows {
-        let bound = if row.pods_at_once == 0 { "no bound".to_owned() } else { row.pods_at_once.to_string() };
         // Writing to a string does not fail.
         let _ = writeln!(
             text,
-            "  {bound:>10}  {:>7.0} {:>7.0} {:>7.0}   {:>7.0} {:>7.0} {:>7.0}   {:>9}   {:>11}   {:>8}{}",
+            "  {:>10}  {:>7.0} {:>7.0} {:>7.0}   {:>7.0} {:>7.0} {:>7.0}   {:>9}   {:>11}   {:>8}{}",
+            row.way,
             row.attached_ms,
             row.add_p50_ms,
             row.add_p99_ms,
@@ -190,10 +217,8 @@ pub(super) fn table(rows: &[Row]) -> String {
             if row.failures > 0 { "!" } else { "" },
         );
     }
-    let failed = rows.iter().filter_map(|row| Some((row.pods_at_once, row.failure.as_ref()?)));
-    text.extend(
-        failed.map(|(bound, failure)| format!("! podsAtOnce {bound}: the first failure: {failure}\n")),
-    );
+    let failed = rows.iter().filter_map(|row| Some((&row.way, row.failure.as_ref()?)));
+    text.extend(failed.map(|(way, failure)| format!("! podsAtOnce {way}: the first failure: {failure}\n")));
     text
 }
 
@@ -212,7 +237,7 @@ mod tests {
         let all = vec![landed(Ok(vec![AddResult::default()])), landed(Err(anyhow!("no")))];
         let results = sample.take_add(Storm { begun: Instant::now(), took: Duration::from_millis(12), all });
         assert_eq!(results.iter().map(Vec::len).collect::<Vec<_>>(), [1, 0]);
-        let rows = [sample.row(8), Sample::default().row(0)];
+        let rows = [sample.row(Way::Bound(8)), Sample::default().row(Way::ByHand)];
         assert_eq!((rows[0].failures, rows[1].failures), (1, 0));
         let text = table(&rows);
         let marked: Vec<_> = text.lines().filter(|line| line.contains('!')).collect();

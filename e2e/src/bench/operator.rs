@@ -15,7 +15,7 @@ use serde_json::Map;
 use store::network::RenderedNetwork;
 
 use super::sample::{mebibytes, milliseconds, percentile, ratio, rounded};
-use super::scene::{Scene, api_pod};
+use super::scene::{ROLE_BUDGET_KIB, Scene, api_pod};
 use crate::node::Pod;
 use crate::wait;
 
@@ -26,8 +26,6 @@ const PODS_BEFORE: usize = 110;
 const TIMED: usize = 100;
 /// Pods that are started while the API server counts, each with two secondary networks.
 const STARTED: usize = 50;
-/// What the role may need at its peak, in KiB.
-const BUDGET_KIB: u64 = 25 * 1024;
 
 /// What was measured, beside what it is compared with.
 #[derive(Debug, Serialize)]
@@ -81,7 +79,7 @@ pub(super) fn measure() -> Result<Figures> {
         initial_pods: PODS_BEFORE,
         peak_rss_kib: peak,
         steady_rss_kib: now,
-        budget_rss_kib: BUDGET_KIB,
+        budget_rss_kib: ROLE_BUDGET_KIB,
         pod_writes_per_start: per_start(pods),
         event_writes_per_start: per_start(events),
         reads_per_start: per_start(reads),

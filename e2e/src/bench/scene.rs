@@ -25,6 +25,9 @@ use crate::{artefacts, source};
 /// The node's name for the API server.
 pub(super) const NODE: &str = "bench-node";
 
+/// What the role may need at its peak, in KiB. The design says 25 MiB.
+pub(super) const ROLE_BUDGET_KIB: u64 = 16 * 1024;
+
 /// The bridges that all networks share. The number of bridges is not what is measured, but a pod's first networks
 /// are to be on different ones.
 const BRIDGES: usize = 8;

@@ -95,7 +95,7 @@ impl<'a> Sky<'a> {
             }
         }
         let pods = self.pods(n, made)?;
-        let (together, storm) = together(|| self.add(&braid, &pods))?;
+        let (together, storm) = together("meta-cni", || self.add(&braid, &pods))?;
         row.take_memory(together);
         // Its times are not counted: looking at memory costs some. Its failures are.
         let mut uncounted = Side::default();

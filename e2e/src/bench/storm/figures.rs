@@ -8,9 +8,7 @@ use serde_json::{Map, Value};
 
 use super::super::process::Together;
 use super::super::sample::{mebibytes, milliseconds, number, percentile, rounded};
-
-/// What the node role may need at its peak, in KiB.
-const BUDGET_KIB: u64 = 25 * 1024;
+use super::super::scene::ROLE_BUDGET_KIB;
 
 /// What was measured.
 #[derive(Debug, Serialize)]
@@ -134,7 +132,7 @@ impl Figures {
         role_peak_rss_kib: u64,
     ) -> Self {
         let rows = rows.into_iter().map(Row::shown).collect();
-        let budget_rss_kib = BUDGET_KIB;
+        let budget_rss_kib = ROLE_BUDGET_KIB;
         Self { pods, networks, rounds, settings, rows, role_peak_rss_kib, budget_rss_kib }
     }
 
@@ -231,8 +229,8 @@ mod tests {
 
     #[test]
     fn failures_what_is_left_and_a_missed_budget_are_marked_and_nothing_else_is() {
-        assert_eq!(marked(row(&[], &[]), BUDGET_KIB), Vec::<String>::new());
-        let all = marked(row(&["ADD of a: no"], &["address 10.0.0.2"]), BUDGET_KIB + 2);
+        assert_eq!(marked(row(&[], &[]), ROLE_BUDGET_KIB), Vec::<String>::new());
+        let all = marked(row(&["ADD of a: no"], &["address 10.0.0.2"]), ROLE_BUDGET_KIB + 2);
         assert_eq!(
             all,
             [
