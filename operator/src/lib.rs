@@ -9,6 +9,7 @@
 //! | judge files without changing anything | [`check`] |
 //! | judge networks and aggregate reports for a cluster | [`controller`] |
 //! | talk to the API server | [`cluster`], [`watching`], [`events`] |
+//! | read its objects without what is not needed of them | [`lean`] |
 //! | take the node role off every node | [`uninstall`] |
 //! | know what the node role knows | [`known`] |
 //! | look into a running process | [`admin`], [`metrics`], [`logs`] |
