@@ -16,11 +16,11 @@ const LONGEST_OBJECT: usize = 1_400_000;
 /// So many are there that can be used.
 pub const USABLE: u32 = DENSE + LABELLED;
 /// So many are there that cannot.
-pub const TOO_LONG: u32 = 24;
+pub const TOO_LONG: u32 = 10;
 
-const DENSE: u32 = 24;
+const DENSE: u32 = 16;
 /// The API server takes a second for each.
-const LABELLED: u32 = 4;
+const LABELLED: u32 = 2;
 
 /// Makes them.
 pub fn make_networks(plane: &ControlPlane) -> Result<()> {

@@ -13,6 +13,9 @@ use store::NodeDirectory;
 
 use crate::{artefacts, wait};
 
+/// How long a start may take: beside other tests, with networks that are large or many, some ten seconds.
+const READY_WITHIN: Duration = Duration::from_secs(120);
+
 /// A running `braid node` or `braid controller`. Dropping it kills it.
 #[derive(Debug)]
 pub struct Operator {
@@ -79,7 +82,7 @@ impl Operator {
 
     /// Waits until `/readyz` says so.
     pub fn wait_until_ready(&mut self) -> Result<()> {
-        let ready = wait::until("the operator is ready", || {
+        let ready = wait::within(READY_WITHIN, "the operator is ready", || {
             if let Some(status) = self.child.try_wait()? {
                 bail!("it ended with {status}");
             }
