@@ -40,8 +40,6 @@ struct Extent {
     links: BTreeSet<String>,
     rules: BTreeSet<String>,
     reservations: usize,
-    /// Network namespaces of this test process.
-    namespaces: usize,
     descriptors: usize,
     threads: u64,
 }
@@ -53,17 +51,12 @@ impl Extent {
             collect(&node.file(dir), Path::new(dir), &mut files);
         }
         files.retain(|file| !file.starts_with("run/settled/"));
-        let own = format!("braid-e2e-{}.", std::process::id());
-        let namespaces = fs::read_dir("/run/netns").unwrap().flatten();
         Self {
             files,
             links: node.host.netns.links().unwrap(),
             // Counters of packets are in brackets.
             rules: node.host.rules().unwrap().into_iter().filter(|rule| rule.contains("-A ")).collect(),
             reservations: node.reservations().unwrap().len(),
-            namespaces: namespaces
-                .filter(|entry| entry.file_name().to_string_lossy().starts_with(&own))
-                .count(),
             descriptors: fs::read_dir(format!("/proc/{}/fd", operator.id())).unwrap().count(),
             threads: of_process(operator, "Threads"),
         }
