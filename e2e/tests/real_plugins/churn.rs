@@ -40,6 +40,8 @@ struct Extent {
     links: BTreeSet<String>,
     rules: BTreeSet<String>,
     reservations: usize,
+    /// Network namespaces of this test's pods; tests beside it have some, too.
+    namespaces: usize,
     descriptors: usize,
     threads: u64,
 }
@@ -51,12 +53,16 @@ impl Extent {
             collect(&node.file(dir), Path::new(dir), &mut files);
         }
         files.retain(|file| !file.starts_with("run/settled/"));
+        let own = format!("braid-e2e-{}.", std::process::id());
+        let namespaces = fs::read_dir("/run/netns").unwrap().flatten();
+        let namespaces = namespaces.map(|entry| entry.file_name().to_string_lossy().into_owned());
         Self {
             files,
             links: node.host.netns.links().unwrap(),
             // Counters of packets are in brackets.
             rules: node.host.rules().unwrap().into_iter().filter(|rule| rule.contains("-A ")).collect(),
             reservations: node.reservations().unwrap().len(),
+            namespaces: namespaces.filter(|name| name.starts_with(&own) && name.contains(".churn-")).count(),
             descriptors: fs::read_dir(format!("/proc/{}/fd", operator.id())).unwrap().count(),
             threads: of_process(operator, "Threads"),
         }
@@ -120,7 +126,7 @@ fn churn(node: &Node, pods: usize) {
 /// A pod of three networks. Of each ten one is refused a network after it got others, one publishes a port, and before
 /// one a network is edited.
 fn start(node: &Node, number: usize) -> Pod {
-    let name = format!("pod-{number}");
+    let name = format!("churn-{number}");
     match number % 10 {
         3 => {
             let pod = Pod::new(&name, "storage,fabric,broken").unwrap();
