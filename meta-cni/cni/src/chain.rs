@@ -74,6 +74,12 @@ impl ChainError {
         matches!(&*self.source, Cause::Exec(error) if error.plugin_is_gone())
     }
 
+    /// Whether the plugin was run and failed by itself, or was killed because it did not end.
+    pub fn is_answer(&self) -> bool {
+        use ExecError::{Plugin, Silent, Timeout, TooMuch};
+        matches!(&*self.source, Cause::Exec(Plugin(_) | Silent { .. } | Timeout { .. } | TooMuch { .. }))
+    }
+
     /// Whether the plugin was killed because it did not end in time.
     pub fn timed_out(&self) -> bool {
         matches!(&*self.source, Cause::Exec(ExecError::Timeout { .. }))
@@ -180,16 +186,50 @@ pub fn del(
     at: &Attachment<'_>,
     result: Option<&AddResult>,
 ) -> Vec<ChainError> {
+    list.plugins.iter().rev().filter_map(|plugin| del_one(exec, list, plugin, at, result).err()).collect()
+}
+
+/// DEL of one plugin of the list, for a caller that gives each plugin something else or acts on its failure.
+pub fn del_one(
+    exec: &dyn Exec,
+    list: &NetworkList,
+    plugin: &PluginConfig,
+    at: &Attachment<'_>,
+    result: Option<&AddResult>,
+) -> Result<(), ChainError> {
+    del_by(plugin.plugin(), exec, list, plugin, at, result)
+}
+
+/// DEL of `ipam` with the configuration of `plugin`, which would have run it: frees the addresses where the plugin
+/// itself does not get so far.
+pub fn del_addresses(
+    ipam: &PluginType,
+    exec: &dyn Exec,
+    list: &NetworkList,
+    plugin: &PluginConfig,
+    at: &Attachment<'_>,
+    result: Option<&AddResult>,
+) -> Result<(), ChainError> {
+    del_by(ipam, exec, list, plugin, at, result)
+}
+
+/// DEL by the executable `called`, with the configuration of `plugin`.
+fn del_by(
+    called: &PluginType,
+    exec: &dyn Exec,
+    list: &NetworkList,
+    plugin: &PluginConfig,
+    at: &Attachment<'_>,
+    result: Option<&AddResult>,
+) -> Result<(), ChainError> {
     let result = result.filter(|_| list.version.has_prev_result_on_del());
-    let mut errors = Vec::new();
-    for plugin in list.plugins.iter().rev() {
-        let request = plugin.request(list, result, at.capabilities);
-        let request = request.map_err(|error| failed(plugin, Verb::Del, Cause::Result(error)));
-        let done = request
-            .and_then(|request| call(exec, plugin, Verb::Del, Some(at.target), at.path, request).map(drop));
-        errors.extend(done.err());
-    }
-    errors
+    let failed = |source| ChainError { plugin: called.clone(), verb: Verb::Del, source: Box::new(source) };
+    let request = plugin.request(list, result, at.capabilities);
+    let stdin = Value::Object(request.map_err(|error| failed(Cause::Result(error)))?).to_string();
+    let target = Some(at.target);
+    exec.run(&Call { plugin: called, verb: Verb::Del, target, path: at.path, stdin: stdin.as_bytes() })
+        .map(drop)
+        .map_err(|error| failed(Cause::Exec(error)))
 }
 
 /// GC: tells every plugin which attachments of the network are valid. Goes on after a failure. Nothing is

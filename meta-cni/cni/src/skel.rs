@@ -133,7 +133,7 @@ fn error_text(version: SpecVersion, error: &CniError) -> String {
 /// The text to print, or the error with the version to print it in.
 fn answer(plugin: &dyn Plugin, around: &mut Surroundings<'_>) -> Result<String, (SpecVersion, CniError)> {
     let newest = |error| (SpecVersion::NEWEST, error);
-    let env = Environment::read(around.env).map_err(newest)?;
+    let mut env = Environment::read(around.env).map_err(newest)?;
     if env.verb == Verb::Version {
         return Ok(version_text(plugin, around.stdin));
     }
@@ -143,19 +143,25 @@ fn answer(plugin: &dyn Plugin, around: &mut Surroundings<'_>) -> Result<String, 
     })?;
     let request = read_request(&text, env.path.clone()).map_err(newest)?;
     let version = request.version;
-    refuse_own_netns(&env, around.env).map_err(|error| (version, error))?;
+    refuse_own_netns(&mut env, around.env).map_err(|error| (version, error))?;
     dispatch(plugin, &env, &request).map_err(|error| (version, error))
 }
 
 /// A container that shares the host's network namespace would have the host's interfaces changed. As in
 /// libcni's skeleton, CNI_NETNS_OVERRIDE lifts the rule.
-fn refuse_own_netns(env: &Environment, lookup: &dyn Fn(&str) -> Option<String>) -> Result<(), CniError> {
-    let Some(netns) = env.target.as_ref().and_then(|target| target.netns.as_deref()) else {
-        return Ok(());
-    };
+///
+/// At DEL the container's own namespace is gone, and the process id in its path is another process's now. A plugin
+/// gets no namespace then: an error would hold the container for ever.
+fn refuse_own_netns(env: &mut Environment, lookup: &dyn Fn(&str) -> Option<String>) -> Result<(), CniError> {
+    let Some(target) = env.target.as_mut() else { return Ok(()) };
+    let Some(netns) = target.netns.as_deref() else { return Ok(()) };
     let lifted = lookup("CNI_NETNS_OVERRIDE").is_some_and(|v| v == "1" || v.eq_ignore_ascii_case("true"));
     match (NetnsId::of(netns), NetnsId::own()) {
         (Ok(theirs), Ok(own)) if theirs == own && !lifted => {
+            if env.verb == Verb::Del {
+                target.netns = None;
+                return Ok(());
+            }
             let msg = format!("CNI_NETNS {} is the network namespace of the plugin itself", netns.display());
             Err(CniError::new(Code::INVALID_NETNS, msg))
         }
@@ -249,7 +255,10 @@ mod tests {
                 None => Ok(request.prev_result()?.unwrap_or_default()),
             }
         }
-        fn del(&self, _: &Target, _: &Request) -> Result<(), CniError> {
+        fn del(&self, target: &Target, request: &Request) -> Result<(), CniError> {
+            if request.config.contains_key("needsNoNetns") && target.netns.is_some() {
+                return Err(CniError::new(Code::INVALID_ENVIRONMENT, "no"));
+            }
             Ok(())
         }
         fn check(&self, _: &Target, _: &Request) -> Result<(), CniError> {
@@ -347,11 +356,14 @@ mod tests {
     }
 
     #[test]
-    fn the_namespace_of_the_plugin_itself_is_refused() {
-        for verb in ["ADD", "DEL", "CHECK"] {
+    fn the_namespace_of_the_plugin_itself_is_refused_and_is_none_at_del() {
+        for verb in ["ADD", "CHECK"] {
             let answer = call_in("/proc/self/ns/net", verb, "eth0", r#"{"name":"n","cniVersion":"1.0.0"}"#);
             assert_eq!(code(&answer), 8, "{verb}");
         }
+        let needs_none = r#"{"name":"n","cniVersion":"1.0.0","needsNoNetns":true}"#;
+        assert_eq!(call_in("/proc/self/ns/net", "DEL", "eth0", needs_none), (0, Value::Null));
+        assert_eq!(code(&call_in("/run/netns/absent", "DEL", "eth0", needs_none)), 4);
     }
 
     #[test]

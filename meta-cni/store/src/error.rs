@@ -63,7 +63,8 @@ impl StoreError {
         |source| Self::Read { path: path.to_owned(), source }
     }
 
-    pub(crate) fn write(path: &Path) -> impl FnOnce(io::Error) -> Self {
+    /// The error of a write to `path`.
+    pub fn write(path: &Path) -> impl FnOnce(io::Error) -> Self {
         |source| Self::Write { path: path.to_owned(), source }
     }
 

@@ -8,7 +8,7 @@
 
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cni::netns::NetnsId;
@@ -220,13 +220,19 @@ impl Record {
         self.phase == Phase::Attached && self.abandoned.is_none()
     }
 
-    /// The namespace to give to plugins that undo: none if the recorded path leads elsewhere now. After a
-    /// reboot, or when a process id in the path is used again, it may be somebody else's.
-    pub fn netns_for_undo(&self) -> Option<PathBuf> {
-        let path = self.netns.as_ref()?;
-        let same = self.boot_id == crate::boot::boot_id()
-            && NetnsId::of(path).is_ok_and(|now| self.netns_id.is_none_or(|then| then == now));
-        same.then(|| path.clone())
+    /// The namespace to give to plugins that undo, of a path that the runtime or this record names: none if the path
+    /// leads nowhere, to no namespace, or to another one than that of ADD. After a reboot, or when a process id in the
+    /// path is used again, it may be somebody else's, whose interfaces plugins would take away. A plugin that gets a
+    /// path that leads nowhere may fail on it for ever, or make a file there.
+    ///
+    /// *Errors*: the path cannot be looked at, so that nobody knows whether the namespace is gone.
+    pub fn netns_for_undo(&self, path: Option<&Path>) -> Result<Option<PathBuf>, StoreError> {
+        let Some(path) = path.filter(|_| self.boot_id == crate::boot::boot_id()) else { return Ok(None) };
+        match NetnsId::of(path) {
+            Ok(now) => Ok(Some(path.to_owned()).filter(|_| self.netns_id.is_none_or(|then| then == now))),
+            Err(error) if NetnsId::is_none(&error) => Ok(None),
+            Err(source) => Err(StoreError::Read { path: path.to_owned(), source }),
+        }
     }
 }
 
@@ -487,14 +493,16 @@ mod tests {
     fn a_namespace_of_another_boot_or_another_identity_is_not_given_to_plugins() {
         let mut it = record("c1", Phase::Deleting);
         it.netns = Some("/proc/self/ns/net".into());
-        assert_eq!(it.netns_for_undo(), it.netns);
+        let given = |it: &Record| it.netns_for_undo(it.netns.as_deref()).unwrap();
+        assert_eq!(given(&it), it.netns);
+        assert_eq!(it.netns_for_undo(None).unwrap(), None, "the runtime names none");
         it.netns_id = Some(NetnsId::of(std::path::Path::new("/proc/self/ns/mnt")).unwrap());
-        assert_eq!(it.netns_for_undo(), None, "the path leads to another namespace");
+        assert_eq!(given(&it), None, "the path leads to another namespace");
         it.netns_id = None;
         it.boot_id = "another".to_owned();
-        assert_eq!(it.netns_for_undo(), None, "the namespace is from before a reboot");
+        assert_eq!(given(&it), None, "the namespace is from before a reboot");
         it.boot_id = crate::boot::boot_id();
         it.netns = Some("/run/netns/absent".into());
-        assert_eq!(it.netns_for_undo(), None, "the namespace is gone");
+        assert_eq!(given(&it), None, "the namespace is gone");
     }
 }

@@ -129,7 +129,7 @@ impl<'a> Round<'a> {
             // Whoever named it is told when something is to be written there.
             let ours = !matches!(kind, Given);
             if ours {
-                self.move_aside(path)?;
+                move_aside(self.top, path)?;
             }
             return Ok(Some(ours));
         }
@@ -140,15 +140,18 @@ impl<'a> Round<'a> {
         fs::set_permissions(path, Permissions::from_mode(mode | needed))?;
         Ok(Some(true))
     }
+}
 
-    fn move_aside(&self, path: &Path) -> io::Result<()> {
-        let aside = self.top.join(ASIDE);
-        atomic::make_directory(&aside)?;
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let mut places = (0..u32::MAX).map(|number| aside.join(format!("{name}-{number}")));
-        let free = places.find(|place| fs::symlink_metadata(place).is_err());
-        fs::rename(path, free.ok_or(io::ErrorKind::AlreadyExists)?)
-    }
+/// Moves what is in the way, or cannot be used, to a place of its own below the run or state directory `top`; where to.
+pub fn move_aside(top: &Path, path: &Path) -> io::Result<PathBuf> {
+    let aside = top.join(ASIDE);
+    atomic::make_directory(&aside)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut places = (0..u32::MAX).map(|number| aside.join(format!("{name}-{number}")));
+    let free = places.find(|place| fs::symlink_metadata(place).is_err());
+    let place = free.ok_or(io::ErrorKind::AlreadyExists)?;
+    fs::rename(path, &place)?;
+    Ok(place)
 }
 
 #[cfg(test)]
