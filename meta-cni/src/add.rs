@@ -6,14 +6,15 @@ use cni::exec::{self, ExecError};
 use cni::netns::NetnsId;
 use cni::{AddResult, CniError, Code, SpecVersion, point};
 use store::lookup::LookupError;
-use store::record::{self, AttachmentRecord, Phase, PodIdentity, Record, RecordKey, now_ms};
+use store::record::{AttachmentRecord, Phase, PodIdentity, Record, RecordKey, now_ms};
 use store::settings::ResultForm;
 
 use crate::attach::{AttachFailure, Site, name};
 use crate::call::{Call, store_error};
 use crate::plan::{Asked, Plan, Wanted, plan};
 use crate::pod::{Wishes, wishes};
-use crate::{del, hold, merge, namespace, networks, routes, settled, turn};
+use crate::undo::{self, Patience};
+use crate::{earlier_sandboxes, hold, merge, namespace, networks, routes, settled, turn};
 
 /// Attaches a container to its networks and returns the merged result, which `version` can express.
 ///
@@ -39,7 +40,9 @@ fn try_to_add(call: &Call, target: &Target, version: SpecVersion) -> Result<AddR
         prepared = prepare(call, target)?;
     }
     let Prepared { netns_id, pod, plan } = prepared;
-    earlier_sandboxes_are_few(call, target, pod.as_ref())?;
+    if let Some(pod) = &pod {
+        earlier_sandboxes::are_few(call, &target.container_id, pod, &plan)?;
+    }
 
     let _shared = hold::shared(call)?;
     let _lock = hold::container(call, &target.container_id)?;
@@ -136,41 +139,6 @@ fn all_are_installed(call: &Call, plan: &Plan) -> Result<(), CniError> {
     Ok(())
 }
 
-/// How many sandboxes of one pod may be left to undo before it gets another one.
-const MOST_LEFT: usize = 4;
-
-/// A pod whose networks can neither be made nor undone leaves a record with each sandbox that kubelet tries. No more
-/// are begun until some of them are undone, which this very call tries after its answer.
-fn earlier_sandboxes_are_few(
-    call: &Call,
-    target: &Target,
-    pod: Option<&PodIdentity>,
-) -> Result<(), CniError> {
-    let dir = &call.settings.directory;
-    let Some(pod) = pod else { return Ok(()) };
-    // What cannot be seen is told after the answer.
-    let keys = record::unfinished(dir).unwrap_or_default();
-    if keys.len() < MOST_LEFT {
-        return Ok(());
-    }
-    let others = keys.iter().filter(|key| key.container_id != target.container_id);
-    // One that cannot be read may be anybody's, and is told elsewhere.
-    let records = others.filter_map(|key| Record::read(dir, key).ok().flatten());
-    // An ADD that runs just now, or was killed, has not been undone in vain.
-    let is_left = |record: &Record| record.phase == Phase::Deleting && record.pod.as_ref() == Some(pod);
-    let left: Vec<Record> = records.filter(is_left).collect();
-    if left.len() < MOST_LEFT {
-        return Ok(());
-    }
-    let failure = left.into_iter().filter_map(|record| record.failure).max_by_key(|failure| failure.last_ms);
-    let why = failure.map(|failure| failure.message).unwrap_or_default();
-    let msg = format!(
-        "{MOST_LEFT} or more earlier sandboxes of this pod are still to be undone; they are tried again by each run of \
-         meta-cni, and by `meta-cni gc` at once; the last of them failed with: {why}"
-    );
-    Err(CniError::new(Code::TRY_AGAIN_LATER, msg))
-}
-
 const UNDO_EARLIER: &str = "undo what an earlier ADD of this container left";
 
 /// What an earlier ADD of this container left. One that succeeded stands; the runtime has to DEL first. One
@@ -187,8 +155,7 @@ pub(crate) fn finish_earlier(call: &Call, target: &Target) -> Result<(), CniErro
         return Err(CniError::new(Code::INVALID_ENVIRONMENT, msg));
     }
     call.log.info("undoing what an earlier ADD left", &[]);
-    let netns = del::namespace_given(&earlier, target.netns.as_deref());
-    let undone = del::undo_record(call, earlier, netns, &call.exec);
+    let undone = undo::undo_record(call, earlier, target.netns.as_deref(), &call.exec);
     undone.map_err(|error| error.of(UNDO_EARLIER))?;
     match Record::read(dir, &key).map_err(|error| store_error(&error))? {
         None => Ok(()),
@@ -253,7 +220,7 @@ fn run(call: &Call, record: &mut Record, plan: Plan, version: SpecVersion) -> Re
     });
     let merged = match outcome {
         Ok(merged) => merged,
-        Err(failure) => return Err(undo(call, record, &site, failure)),
+        Err(failure) => return Err(take_back(call, record, &site, failure)),
     };
     for attachment in &record.attachments {
         let took = attachment.add_us.unwrap_or_default();
@@ -264,12 +231,13 @@ fn run(call: &Call, record: &mut Record, plan: Plan, version: SpecVersion) -> Re
 }
 
 /// Undoes in reverse what has begun; the first error is the one to tell.
-fn undo(call: &Call, record: &mut Record, site: &Site<'_>, failure: AttachFailure) -> CniError {
+fn take_back(call: &Call, record: &mut Record, site: &Site<'_>, failure: AttachFailure) -> CniError {
     let dir = &call.settings.directory;
     record.attachments.truncate(failure.begun);
-    let failures = site.detach_all(&mut record.attachments, 0);
+    let patience = Patience { attempts: 0, failing_for: None, grace: call.settings.missing_plugin_grace };
+    let failures = undo::detach_all(site, &mut record.attachments, &patience, &call.log);
     point::reached("add: undone after a failure");
-    let kept = del::settle(dir, record, &failures);
+    let kept = undo::settle(dir, record, &failures);
     for failure in &failures {
         call.log.warn("could not undo after a failed ADD", &[("error", &failure.error.msg)]);
     }

@@ -1,4 +1,4 @@
-//! Running attachments: do them in order, undo them in reverse.
+//! Running attachments: ADD in order, CHECK.
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use cni::chain::{self, Attachment, ChainError};
 use cni::env::Target;
-use cni::exec::{self, Exec};
-use cni::{AddResult, CniError, ContainerId, PluginConfig, point};
+use cni::exec::Exec;
+use cni::{AddResult, CniError, ContainerId, point};
 use store::record::AttachmentRecord;
 
 use crate::uplink;
@@ -114,43 +114,6 @@ impl Site<'_> {
         }
     }
 
-    /// Undoes one attachment; every error.
-    pub(crate) fn detach(&self, attachment: &AttachmentRecord) -> Vec<ChainError> {
-        self.with(attachment, |at| chain::del(self.exec, &attachment.list, at, attachment.result.as_ref()))
-    }
-
-    /// Undoes attachments in reverse and takes out those that are undone. Goes on after an error.
-    ///
-    /// Where time is bounded, the first one may take all of it: after each of `attempts` another one is the first.
-    pub(crate) fn detach_all(&self, attachments: &mut Vec<AttachmentRecord>, attempts: usize) -> Vec<Undone> {
-        let mut failures = Vec::new();
-        let mut is_undone = vec![false; attachments.len()];
-        for index in order(attachments.len(), attempts) {
-            let (Some(attachment), Some(is_undone)) = (attachments.get(index), is_undone.get_mut(index))
-            else {
-                continue;
-            };
-            let errors = self.detach(attachment);
-            point::reached("attach: one undone or not");
-            *is_undone = errors.is_empty();
-            failures.extend(errors.into_iter().map(|error| Undone {
-                can_wait: attachment.result.is_none()
-                    || error.plugin_is_gone()
-                    || self.ipam_is_gone(attachment, &error),
-                error: told(&error).of(name(attachment)),
-            }));
-        }
-        let mut is_undone = is_undone.into_iter();
-        attachments.retain(|_| !is_undone.next().unwrap_or_default());
-        failures
-    }
-
-    /// Whether a plugin failed that is known to run an IPAM plugin whose executable is not there.
-    fn ipam_is_gone(&self, attachment: &AttachmentRecord, failed: &ChainError) -> bool {
-        let configs = attachment.list.plugins.iter().filter(|config| *config.plugin() == failed.plugin);
-        configs.filter_map(PluginConfig::ipam_plugin).any(|ipam| exec::find(&ipam, &self.path).is_none())
-    }
-
     /// Compares one attachment with its recorded result.
     pub(crate) fn check(&self, attachment: &AttachmentRecord, result: &AddResult) -> Result<bool, CniError> {
         self.with(attachment, |at| chain::check(self.exec, &attachment.list, at, result))
@@ -158,22 +121,8 @@ impl Site<'_> {
     }
 }
 
-/// From the last one to the first, beginning `attempts` places later, and around.
-fn order(count: usize, attempts: usize) -> impl Iterator<Item = usize> {
-    (0..count).rev().cycle().skip(attempts.checked_rem(count).unwrap_or_default()).take(count)
-}
-
-/// A plugin that did not undo its part.
-pub(crate) struct Undone {
-    /// Why.
-    pub(crate) error: CniError,
-    /// Whether the pod need not be held for it for ever: the executable is not there, or that of its IPAM plugin,
-    /// so that it cannot succeed; or ADD never succeeded, and a plugin may fail at undoing what it has not done.
-    pub(crate) can_wait: bool,
-}
-
 /// A delegate's error, and what to do about it where only Braid's settings can help.
-fn told(error: &ChainError) -> CniError {
+pub(crate) fn told(error: &ChainError) -> CniError {
     let mut told = error.to_cni_error();
     if error.timed_out() {
         told.msg.push_str("; see what it waits for, or raise \"delegateTimeout\"");
@@ -199,20 +148,4 @@ pub(crate) fn search_path<'a>(dirs: impl IntoIterator<Item = &'a Path>) -> Vec<P
         }
     }
     path
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_attachment_is_the_first_once() {
-        let order = |count, attempts| order(count, attempts).collect::<Vec<_>>();
-        assert_eq!(order(3, 0), [2, 1, 0]);
-        assert_eq!(order(3, 1), [1, 0, 2]);
-        assert_eq!(order(3, 2), [0, 2, 1]);
-        assert_eq!(order(3, 3), [2, 1, 0]);
-        assert_eq!(order(1, 7), [0]);
-        assert_eq!(order(0, 7), [0; 0]);
-    }
 }

@@ -1,7 +1,8 @@
-//! What a person can do with `meta-cni` by hand: `gc`, `--help`, `--version`.
+//! What a person can do with `meta-cni` by hand: `gc`, `give-up`, `--help`, `--version`.
 
 use std::io::{self, Write};
 
+use cni::{ContainerId, IfName};
 use serde_json::{Map, Value};
 use store::lock::Lock;
 use store::record::{self, RecordKey};
@@ -10,8 +11,8 @@ use store::settings::Settings;
 use crate::attach::search_path;
 use crate::call::{Call, delegates_of};
 use crate::log::Log;
-use crate::retired;
 use crate::unfinished::{InUse, Taken, take_up_one};
+use crate::{give_up, retired};
 
 /// The type under which configurations name this plugin.
 const OURSELVES: &str = "meta-cni";
@@ -20,17 +21,23 @@ const HELP: &str = "\
 Braid's CNI plugin. A container runtime calls it, with CNI_COMMAND in its environment.
 
 By hand:
-  meta-cni gc [--config FILE] [--run-dir DIR] [--state-dir DIR] [--bin-dir DIR]
+  meta-cni gc [options]
       Take up unfinished work of this node at once: DELs that failed, ADDs that were killed, containers
       that the operator has given up. Prints what it did. Exit status 1 if something is still left;
       a container that was given up and whose network namespace still lives is the runtime's to end.
-      --config     read directories and log settings from a CNI configuration
-                   (default /etc/cni/net.d/00-braid.conflist, if it is there)
-      --run-dir    default /run/braid
-      --state-dir  default /var/lib/braid
-      --bin-dir    where plugins are looked for besides where they were; default /opt/cni/bin
+  meta-cni give-up CONTAINER [--interface NAME] [options]
+      Forget a container that can never be undone: its record goes, no plugin is called, and the next DEL
+      succeeds. Prints what stays behind on the node. It refuses a container that is attached.
+      --interface  the interface that the runtime asked for; default eth0
   meta-cni --version
   meta-cni --help
+
+Options:
+  --config     read directories and log settings from a CNI configuration
+               (default /etc/cni/net.d/00-braid.conflist, if it is there)
+  --run-dir    default /run/braid
+  --state-dir  default /var/lib/braid
+  --bin-dir    where plugins are looked for besides where they were; default /opt/cni/bin
 ";
 
 /// Runs what the arguments ask for; returns the exit status: 0, 1 for a failure, 2 for wrong usage.
@@ -45,10 +52,17 @@ pub(crate) fn run(arguments: &[String], out: &mut dyn Write, err: &mut dyn Write
             writeln!(out, "meta-cni {}", env!("CARGO_PKG_VERSION"))?;
             Ok(0)
         }
-        ["gc", options @ ..] => match call(options) {
+        ["gc", options @ ..] => match call("gc by hand", options) {
             Ok(call) => collect(&call, out),
             Err(problem) => usage(err, &problem),
         },
+        ["give-up", container, options @ ..] if !container.starts_with('-') => {
+            match to_give_up(container, options) {
+                Ok((call, key)) => give_up(&call, &key, out),
+                Err(problem) => usage(err, &problem),
+            }
+        }
+        ["give-up", ..] => usage(err, "give-up needs the id of a container"),
         [other, ..] => usage(err, &format!("{other:?} is nothing that meta-cni does")),
         [] => usage(err, "no argument"),
     }
@@ -59,8 +73,35 @@ fn usage(err: &mut dyn Write, problem: &str) -> io::Result<u8> {
     Ok(2)
 }
 
+/// Which container is to be given up, on which node.
+fn to_give_up(container: &str, options: &[&str]) -> Result<(Call, RecordKey), String> {
+    let id = ContainerId::parse(container).map_err(|error| format!("container {container:?}: {error}"))?;
+    let of_interface = |pair: &&[&str]| pair.first() == Some(&"--interface");
+    let (own, others): (Vec<&[&str]>, Vec<&[&str]>) = options.chunks(2).partition(of_interface);
+    let if_name = match own.as_slice() {
+        [] => "eth0",
+        [[_, name]] => *name,
+        _ => return Err("--interface needs one value".to_owned()),
+    };
+    let if_name = IfName::parse(if_name).map_err(|error| format!("--interface {if_name:?}: {error}"))?;
+    Ok((call("give-up by hand", &others.concat())?, RecordKey { container_id: id, if_name }))
+}
+
+fn give_up(call: &Call, key: &RecordKey, out: &mut dyn Write) -> io::Result<u8> {
+    match give_up::give_up(call, key) {
+        Ok(left) => {
+            writeln!(out, "{}: given up; what stays behind:\n{left}", name(key))?;
+            Ok(0)
+        }
+        Err(error) => {
+            writeln!(out, "failed: {error}")?;
+            Ok(1)
+        }
+    }
+}
+
 /// Settings from the installed configuration, directories from the options.
-fn call(options: &[&str]) -> Result<Call, String> {
+fn call(verb: &str, options: &[&str]) -> Result<Call, String> {
     let mut file = None;
     let mut given = Map::new();
     for pair in options.chunks(2) {
@@ -83,7 +124,7 @@ fn call(options: &[&str]) -> Result<Call, String> {
     Ok(Call {
         unreadable: Vec::new(),
         runtime: Map::new(),
-        log: Log::new(settings.log.clone()).about("verb", &"gc by hand"),
+        log: Log::new(settings.log.clone()).about("verb", &verb),
         exec: delegates_of(&settings),
         path: search_path([settings.bin_dir.as_path()]),
         settings,

@@ -3,17 +3,20 @@
 //! Runtimes run DEL with the configuration of today: a pod that Multus, or its primary alone, attached before Braid was
 //! installed is detached through `meta-cni`. Nobody else would free its addresses.
 
-use cni::CniError;
+use std::io;
+
+use cni::config::directory::LoadError;
 use cni::env::Target;
 use cni::exec::Exec;
 use cni::netns::NetnsId;
 use cni::skel::Request;
-use store::lookup::{self, Found};
+use cni::{CniError, Code};
+use store::lookup::{self, Found, LookupError};
 use store::record::{AttachmentRecord, Phase, Record, RecordKey, now_ms};
-use store::settings::SettingsError;
+use store::settings::{PrimarySource, SettingsError};
 
 use crate::call::Call;
-use crate::{del, multus, pod, retired, settled};
+use crate::{multus, pod, retired, settled, undo};
 
 /// Settings that say which network is the primary.
 const OF_PRIMARY: &[&str] =
@@ -40,14 +43,14 @@ pub(crate) fn undo(call: &Call, target: &Target, request: &Request) -> Result<()
         retired::del(call, target, request)?;
         None
     } else {
-        primary(call).map(|primary| of_primary(call, target, request, primary))
+        primary(call)?.map(|primary| of_primary(call, target, request, primary))
     };
     if primary.is_none() && !multus::left_a_file(call, &target.container_id) {
         return Ok(());
     }
     // A file of Multus that cannot be read makes this fail, and is told of for as long as it is there.
     let record = record(call, target, primary.into_iter().collect());
-    del::undo_record(call, record, target.netns.clone(), &call.exec)
+    undo::undo_record(call, record, target.netns.as_deref(), &call.exec)
 }
 
 /// Undoes what Multus wrote down of a container.
@@ -61,30 +64,46 @@ pub(crate) fn undo_left_by_multus(
         "nothing is recorded: undoing what Multus attached",
         &[("container", &target.container_id), ("networks", &attachments.len())],
     );
-    del::undo_record(call, record(call, target, attachments), target.netns.clone(), exec)
+    undo::undo_record(call, record(call, target, attachments), target.netns.as_deref(), exec)
 }
 
-/// The primary of today; `None`, which is logged, where it cannot be known.
-fn primary(call: &Call) -> Option<Found> {
+/// The primary of today; `None`, which is logged, where there is none.
+///
+/// *Errors*: there may be one, and it is not known which: code 11. DEL must not succeed then, since nobody would undo
+/// the primary later.
+fn primary(call: &Call) -> Result<Option<Found>, CniError> {
+    let unknown = |error: CniError| {
+        let code = Code::TRY_AGAIN_LATER;
+        CniError { code, ..error }.of("undo the primary network of a container that has no record")
+    };
     let is_of_primary = |error: &&SettingsError| OF_PRIMARY.iter().any(|key| error.setting.starts_with(key));
     if let Some(error) = call.unreadable.iter().find(is_of_primary) {
         // With the default for it another network would be undone.
-        call.log.warn(
-            "nothing is recorded, and the primary is not known: nothing is undone",
-            &[("error", error)],
-        );
-        return None;
+        return Err(unknown(CniError::from_chain(Code::INVALID_CONFIG, error)));
     }
     match lookup::primary(&call.settings) {
-        Ok(found) => found.into_iter().next(),
-        Err(error) => {
+        Ok(found) => Ok(found.into_iter().next()),
+        Err(error) if is_absence(&error, &call.settings.primary) => {
             let error = error.to_cni_error();
             call.log.warn(
-                "nothing is recorded, and the primary cannot be found: nothing is undone",
+                "nothing is recorded, and there is no primary network: nothing is undone",
                 &[("error", &error.msg)],
             );
-            None
+            Ok(None)
         }
+        Err(error) => Err(unknown(error.to_cni_error())),
+    }
+}
+
+/// Whether an error says that there is no primary, and not that it cannot be read at this moment. A file that vanishes
+/// after its directory was listed is being replaced.
+fn is_absence(error: &LookupError, source: &PrimarySource) -> bool {
+    match error {
+        LookupError::NoPrimary { .. } | LookupError::Unknown { .. } => true,
+        LookupError::Load { source: LoadError::Read { source: cause, .. }, .. } => {
+            cause.kind() == io::ErrorKind::NotFound && !matches!(source, PrimarySource::FirstIn(_))
+        }
+        _ => false,
     }
 }
 

@@ -20,7 +20,7 @@ use store::node::NodeFacts;
 use store::record::{Record, RecordKey};
 
 use crate::call::{Call, store_error};
-use crate::{del, foreign, hold, multus};
+use crate::{foreign, hold, multus, undo};
 
 /// No delegate may hold up a GC, and with it the node, for long.
 const DELEGATE_BOUND: Duration = Duration::from_secs(10);
@@ -80,8 +80,8 @@ fn undo_stale(call: &Call, exec: &ProcessExec, key: &RecordKey) -> Result<bool, 
         return Ok(false);
     }
     call.log.info("undoing a container that the runtime no longer has", &[("container", &key.container_id)]);
-    let netns = record.netns_for_undo();
-    del::undo_record(call, record, netns, exec)?;
+    let netns = record.netns.clone();
+    undo::undo_record(call, record, netns.as_deref(), exec)?;
     point::reached("gc: one stale record undone");
     lock.remove();
     Ok(true)

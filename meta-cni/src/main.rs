@@ -10,8 +10,10 @@ mod call;
 mod check;
 mod command;
 mod del;
+mod earlier_sandboxes;
 mod foreign;
 mod gc;
+mod give_up;
 mod hold;
 mod log;
 mod merge;
@@ -26,6 +28,7 @@ mod routes;
 mod settled;
 mod status;
 mod turn;
+mod undo;
 mod unfinished;
 mod uplink;
 

@@ -16,7 +16,6 @@ use store::lookup;
 use store::multus_cache::{self, Delegate};
 use store::record::AttachmentRecord;
 
-use crate::attach::Undone;
 use crate::call::Call;
 
 /// No pod has so much; a file that is longer is none of Multus's.
@@ -42,14 +41,14 @@ pub(crate) fn attachments(call: &Call, target: &Target) -> Option<Vec<Attachment
 
 /// Settles Multus's file once a container's record has been worked on. If everything `is_undone` it goes, with what
 /// libcni wrote down for Multus; one that cannot be read is told of.
-pub(crate) fn settle(call: &Call, id: &ContainerId, if_name: &IfName, is_undone: bool) -> Option<Undone> {
+pub(crate) fn settle(call: &Call, id: &ContainerId, if_name: &IfName, is_undone: bool) -> Option<CniError> {
     let file = file(call, id);
     match read(call, id) {
         Ok(None) => None,
         Ok(Some(_)) if !is_undone => None,
         Ok(Some(delegates)) => forget(call, id, if_name, &delegates).err().map(|error| {
-            let code = Code::IO_FAILURE;
-            left(code, &format!("remove {}, which Multus left of container {id}: {error}", file.display()))
+            let msg = format!("remove {}, which Multus left of container {id}: {error}", file.display());
+            CniError::new(Code::IO_FAILURE, msg)
         }),
         Err(error) => {
             let msg = format!(
@@ -59,7 +58,7 @@ pub(crate) fn settle(call: &Call, id: &ContainerId, if_name: &IfName, is_undone:
                 file.display(),
                 cni::error::chain_text(&error)
             );
-            Some(left(Code::DECODING_FAILURE, &msg))
+            Some(CniError::new(Code::DECODING_FAILURE, msg))
         }
     }
 }
@@ -78,10 +77,6 @@ pub(crate) fn containers(call: &Call) -> Vec<ContainerId> {
     };
     let files = entries.filter(|entry| entry.metadata().is_ok_and(is_earlier));
     files.filter_map(|entry| ContainerId::parse(entry.file_name().to_str()?).ok()).collect()
-}
-
-fn left(code: Code, msg: &str) -> Undone {
-    Undone { error: CniError::new(code, msg), can_wait: true }
 }
 
 fn file(call: &Call, id: &ContainerId) -> PathBuf {

@@ -11,7 +11,7 @@ use store::lock::Lock;
 use store::record::{self, DelFailure, Phase, Record, RecordKey, now_ms};
 
 use crate::call::{Call, store_error};
-use crate::{del, hold};
+use crate::{hold, undo};
 
 /// A run takes up no further record once this much time has passed: pods wait for it.
 const BOUND: Duration = Duration::from_secs(2);
@@ -47,7 +47,7 @@ impl InUse {
     /// Whether that is so for a record.
     fn of(record: &Record) -> Option<Self> {
         let reason = record.abandoned.clone().filter(|_| record.phase == Phase::Attached)?;
-        Some(Self { netns: record.netns_for_undo()?, reason })
+        Some(Self { netns: record.netns_for_undo(record.netns.as_deref()).ok()??, reason })
     }
 }
 
@@ -115,10 +115,9 @@ pub(crate) fn take_up_one(
         return Ok(Taken::Busy);
     }
     call.log.info("taking up unfinished work", &[("container", &key.container_id)]);
-    let netns = record.netns_for_undo();
     let attempts = record.failure.as_ref().map_or(0, |failure| failure.attempts);
-    let attempts = usize::try_from(attempts).unwrap_or_default();
-    Ok(match del::undo_record_again(call, record, netns, exec, attempts) {
+    let netns = record.netns.clone();
+    Ok(match undo::undo_record_from(call, record, netns.as_deref(), exec, attempts) {
         Ok(()) => {
             point::reached("unfinished: one undone");
             lock.remove();

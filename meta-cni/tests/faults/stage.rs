@@ -121,7 +121,7 @@ impl Stage {
     /// A new sandbox with its network namespace.
     pub(crate) fn sandbox(&self, id: &str, networks: &[&'static str]) -> Sandbox {
         let sandbox = Sandbox { id: id.to_owned(), networks: networks.to_vec(), by_annotation: true };
-        fs::write(self.netns(&sandbox), "").unwrap();
+        self.node.make_namespace(&format!("netns-{}", sandbox.id));
         fs::create_dir(self.interfaces(&sandbox)).unwrap();
         sandbox
     }

@@ -240,9 +240,10 @@ fn what_else_cannot_be_read_does_not_stop_a_del() {
         node.del(container).env("CNI_ARGS", "nonsense;=1").set(damage).succeed();
         assert!(node.record(container).is_none());
     }
-    // With the default of such a setting another network might be undone.
+    // With the default of such a setting another network might be undone, and without any nothing would be.
     node.forget();
-    node.del("from-before-braid").set(json!({"clusterNetwork": 1})).succeed();
+    let error = node.del("from-before-braid").set(json!({"clusterNetwork": 1})).error();
+    assert!(error.code.0 == 11 && error.msg.contains("setting \"clusterNetwork\" is 1"), "{error}");
     assert!(node.calls().is_empty());
 }
 

@@ -77,7 +77,7 @@ impl Node {
         for dir in ["bin", "net.d", "named.d"] {
             fs::create_dir(node.path(dir)).unwrap();
         }
-        fs::write(node.path("netns"), "").unwrap();
+        node.make_namespace("netns");
         node.set(json!({
             "clusterNetwork": node.path("net.d/10-cluster.conflist"),
             "confDir": node.path("named.d"),
@@ -110,6 +110,17 @@ impl Node {
     /// A path below the node's directory.
     pub(crate) fn path(&self, below: &str) -> PathBuf {
         self.temp.path().join(below)
+    }
+
+    /// Makes a path that leads to a namespace, though to none of a network: plugins here do not enter it.
+    pub(crate) fn make_namespace(&self, below: &str) {
+        std::os::unix::fs::symlink("/proc/self/ns/uts", self.path(below)).unwrap();
+    }
+
+    /// The path of the pods' namespace leads to another one now.
+    pub(crate) fn replace_namespace(&self) {
+        fs::remove_file(self.path("netns")).unwrap();
+        std::os::unix::fs::symlink("/proc/self/ns/ipc", self.path("netns")).unwrap();
     }
 
     /// Its node directory.

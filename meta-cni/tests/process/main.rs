@@ -1,5 +1,5 @@
 //! The built `meta-cni`, called as a runtime calls it, with plugins that do as they are told and write down
-//! every call. No test needs privileges: of a network namespace only the inode is looked at, so a plain file
+//! every call. No test needs privileges: of a network namespace only its identity is looked at, so one of another kind
 //! serves.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test may fail loudly.
@@ -19,6 +19,7 @@ mod logs;
 mod merged_result;
 mod misbehaviour;
 mod multus;
+mod owed;
 mod retired;
 mod side_by_side;
 mod turns;

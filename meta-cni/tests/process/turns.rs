@@ -385,7 +385,7 @@ fn a_pod_that_waited_is_attached_as_things_are_when_its_turn_comes() {
     let third = node.add("c3").env("CNI_NETNS", node.path("netns-3")).start();
     // Its namespace is not there at all: it does not even wait.
     assert_eq!(third.answer().error().code.0, 8);
-    fs::write(node.path("netns-4"), "").unwrap();
+    node.make_namespace("netns-4");
     let fourth = node.add("c4").env("CNI_NETNS", node.path("netns-4")).start();
     fourth.await_lock();
     fs::remove_file(node.path("netns-4")).unwrap();

@@ -120,11 +120,7 @@ fn a_container_that_the_node_role_gave_up_is_undone_without_its_namespace() {
     type Change = fn(&Node);
     let gone: [(&str, Change); 3] = [
         ("removed", |node| fs::remove_file(node.path("netns")).unwrap()),
-        ("another one's now", |node| {
-            // A file beside it, then in its place: surely another inode.
-            fs::write(node.path("netns-2"), "").unwrap();
-            fs::rename(node.path("netns-2"), node.path("netns")).unwrap();
-        }),
+        ("another one's now", Node::replace_namespace),
         ("of an earlier boot", |node| {
             node.edit_record("c1", |record| record.boot_id = "an earlier boot".to_owned());
         }),
@@ -194,9 +190,7 @@ fn gc_by_hand_says_that_it_left_what_lives_and_why() {
 #[test]
 fn plugins_are_not_sent_into_a_namespace_that_is_another_ones_now() {
     let node = node_with_failed_del();
-    // A file beside it, then in its place: surely another inode.
-    fs::write(node.path("netns-2"), "").unwrap();
-    fs::rename(node.path("netns-2"), node.path("netns")).unwrap();
+    node.replace_namespace();
     node.status().succeed();
     assert_eq!(node.calls()[0].env["CNI_NETNS"], "");
 
