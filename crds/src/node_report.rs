@@ -78,6 +78,11 @@ pub struct ReportContent {
     /// What runs on the node.
     #[serde(default)]
     pub attachments: AttachmentCounts,
+    /// Containers of which something could not be undone yet, those first that have failed for the longest time; at
+    /// most ten.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub detach_failures: Vec<DetachFailure>,
 }
 
 impl ReportContent {
@@ -111,6 +116,25 @@ pub struct RefusedNetwork {
     /// One word: `Invalid`, `Undecodable`.
     pub reason: String,
     /// What is wrong, for people.
+    pub message: String,
+}
+
+/// A container of which something could not be undone.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DetachFailure {
+    /// The file of its record, below `attachments` of the node's state directory.
+    pub record: String,
+    /// `namespace/name` of its pod, where the runtime named one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub pod: Option<String>,
+    /// When it failed first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Time")]
+    pub since: Option<Time>,
+    /// How often it has failed.
+    pub attempts: u32,
+    /// What the plugins said, and what to do, for people.
     pub message: String,
 }
 

@@ -157,10 +157,21 @@ pub struct Record {
     /// The text of the `network-status` annotation that says what the container got: of a pod's container that
     /// is attached.
     pub network_status: Option<String>,
-    /// What the last DEL could not undo, for people, and how often it has been tried.
-    pub failure: Option<(String, u32)>,
+    /// What the last DEL could not undo.
+    pub failure: Option<DetachFailure>,
     /// Why the container was given up.
     pub abandoned: Option<String>,
+}
+
+/// A DEL that does not succeed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DetachFailure {
+    /// What the last attempt could not undo, for people.
+    pub message: String,
+    /// How often it has been tried.
+    pub attempts: u32,
+    /// When it failed first, in milliseconds since 1970.
+    pub since_ms: u64,
 }
 
 /// One attachment, as far as it matters.

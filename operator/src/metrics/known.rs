@@ -161,7 +161,7 @@ mod tests {
     use store::record::RecordKey;
 
     use super::*;
-    use crate::known::Network;
+    use crate::known::{DetachFailure, Network};
 
     fn record(phase: Phase, failure: Option<u32>, abandoned: bool) -> Record {
         Record {
@@ -170,7 +170,11 @@ mod tests {
             created_ms: 0,
             attachments: Vec::new(),
             network_status: None,
-            failure: failure.map(|attempts| ("busy".to_owned(), attempts)),
+            failure: failure.map(|attempts| DetachFailure {
+                message: "busy".to_owned(),
+                attempts,
+                since_ms: 0,
+            }),
             abandoned: abandoned.then(|| "gone".to_owned()),
         }
     }

@@ -151,7 +151,12 @@ fn pause(interval: Duration, bytes: usize) -> Duration {
 
 /// Whether a report says something new; the time of the last sync alone does not.
 fn differ(old: &ReportContent, new: &ReportContent) -> bool {
-    let timeless = |content: &ReportContent| ReportContent { last_complete_sync: None, ..content.clone() };
+    // That something was tried once more is no news either.
+    let timeless = |content: &ReportContent| {
+        let mut content = ReportContent { last_complete_sync: None, ..content.clone() };
+        content.detach_failures.iter_mut().for_each(|failure| failure.attempts = 0);
+        content
+    };
     timeless(old) != timeless(new)
 }
 

@@ -82,7 +82,11 @@ fn record(container: &str, interface: &str, record: &Record) -> Value {
         "phase": phase,
         "created": time(SystemTime::UNIX_EPOCH + Duration::from_millis(record.created_ms)),
         "attachments": record.attachments.iter().map(attachment).collect::<Vec<_>>(),
-        "failure": failure.map(|(message, attempts)| json!({"message": message, "attempts": attempts})),
+        "failure": failure.map(|failure| json!({
+            "message": failure.message,
+            "attempts": failure.attempts,
+            "since": time(SystemTime::UNIX_EPOCH + Duration::from_millis(failure.since_ms)),
+        })),
         "abandoned": record.abandoned,
     })
 }
@@ -120,6 +124,7 @@ mod tests {
     use store::record::RecordKey;
 
     use super::*;
+    use crate::known::DetachFailure;
 
     const STARTED: SystemTime = SystemTime::UNIX_EPOCH;
 
@@ -176,7 +181,7 @@ mod tests {
             created_ms: 1500,
             attachments: vec![attachment],
             network_status: None,
-            failure: Some(("busy".into(), 2)),
+            failure: Some(DetachFailure { message: "busy".into(), attempts: 2, since_ms: 0 }),
             abandoned: None,
         };
         state.records.all.insert(key("c1"), record);
@@ -191,7 +196,7 @@ mod tests {
                     "network": "default/storage", "interface": "net1", "delegate": "macvlan",
                     "addresses": ["10.0.0.2/24"], "addMicroseconds": 900,
                 }],
-                "failure": {"message": "busy", "attempts": 2}, "abandoned": null,
+                "failure": {"message": "busy", "attempts": 2, "since": "1970-01-01T00:00:00Z"}, "abandoned": null,
             }],
             "unreadable": {"c2": "schema 9"},
         });

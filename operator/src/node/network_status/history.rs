@@ -65,7 +65,7 @@ impl History {
             if record.phase == Phase::Attached && seen.interfaces.is_none() {
                 seen.interfaces = interfaces(record);
             }
-            let failure = record.failure.as_ref().map(|(message, _)| message);
+            let failure = record.failure.as_ref().map(|failure| &failure.message);
             if seen.failure.as_ref() != failure {
                 let told = failure.filter(|_| self.begun);
                 events.extend(told.and_then(|message| failed(state, pod, key, message)));
@@ -83,7 +83,10 @@ fn removed(state: &State, pod: &PodIdentity, had: &str) -> Option<Event> {
 }
 
 fn failed(state: &State, pod: &PodIdentity, key: &RecordKey, message: &str) -> Option<Event> {
-    let note = format!("container {}: {message}; it is tried again", key.container_id);
+    let id = &key.container_id;
+    let note = format!(
+        "container {id}: {message}; it is tried again. if it can never succeed: `meta-cni give-up {id}` on this node"
+    );
     Some(Event::warning(existing(state, pod)?, "DetachFailed", "Detach", note))
 }
 

@@ -9,7 +9,7 @@ use super::*;
 use crate::args::PodEvents;
 use crate::events::scripted::{Answer, Scripted, failure};
 use crate::events::{About, Event, Receiver, channel};
-use crate::known::{Attachment, Pod, Record, text_hash};
+use crate::known::{Attachment, DetachFailure, Pod, Record, text_hash};
 
 fn key(id: &str) -> RecordKey {
     RecordKey {
@@ -136,6 +136,10 @@ async fn a_pod_gets_one_merge_patch_that_its_uid_guards_and_one_event() {
     assert_eq!(node.events(), [Event::normal(about, "AddedInterface", "Attach", text)]);
 }
 
+fn cannot_undo(message: &str, attempts: u32) -> DetachFailure {
+    DetachFailure { message: message.to_owned(), attempts, since_ms: 0 }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_pod_that_has_its_status_since_a_former_process_is_left_alone() {
     let mut node = Node::new([]);
@@ -143,7 +147,7 @@ async fn a_pod_that_has_its_status_since_a_former_process_is_left_alone() {
         let network_status = Some(text_hash("[status]"));
         let pod = Pod { uid: "u1".to_owned(), mirrors: None, network_status, created_ms: None };
         state.pods.all.insert(("default".to_owned(), "web".to_owned()), pod);
-        let failed = Record { failure: Some(("told before".to_owned(), 3)), ..record("web", "u1") };
+        let failed = Record { failure: Some(cannot_undo("told before", 3)), ..record("web", "u1") };
         state.records.all.insert(key("web"), failed);
         true
     });
@@ -253,7 +257,7 @@ async fn what_went_away_and_what_cannot_be_undone_is_told_while_the_pod_exists()
         node.edit(id, |record| {
             record.phase = Phase::Deleting;
             record.network_status = None;
-            record.failure = Some((message.to_owned(), attempts));
+            record.failure = Some(cannot_undo(message, attempts));
         });
     };
     for id in ["web", "gone"] {
@@ -271,8 +275,14 @@ async fn what_went_away_and_what_cannot_be_undone_is_told_while_the_pod_exists()
     pass(1).await;
     let told: Vec<_> = node.events().into_iter().map(|event| (event.reason, event.note)).collect();
     let expected = [
-        ("DetachFailed", "container web: a cannot DEL; it is tried again"),
-        ("DetachFailed", "container web: b cannot DEL; it is tried again"),
+        (
+            "DetachFailed",
+            "container web: a cannot DEL; it is tried again. if it can never succeed: `meta-cni give-up web` on this node",
+        ),
+        (
+            "DetachFailed",
+            "container web: b cannot DEL; it is tried again. if it can never succeed: `meta-cni give-up web` on this node",
+        ),
         (
             "RemovedInterface",
             "Removed eth0 [10.244.0.5/24, fd00::5/64] from cluster, net1 [] from default/storage",

@@ -3,7 +3,7 @@
 use cni::npwg::network_status;
 use store::record::{self, AttachmentRecord, Phase};
 
-use crate::known::{Attachment, Record};
+use crate::known::{Attachment, DetachFailure, Record};
 
 /// What matters of a record.
 pub(super) fn summary(record: &record::Record) -> Record {
@@ -14,7 +14,11 @@ pub(super) fn summary(record: &record::Record) -> Record {
         created_ms: record.created_ms,
         attachments: record.attachments.iter().map(attachment).collect(),
         network_status: attached.then(|| annotation(record)),
-        failure: record.failure.as_ref().map(|failure| (failure.message.clone(), failure.attempts)),
+        failure: record.failure.as_ref().map(|failure| DetachFailure {
+            message: failure.message.clone(),
+            attempts: failure.attempts,
+            since_ms: failure.since_ms,
+        }),
         abandoned: record.abandoned.clone(),
     }
 }

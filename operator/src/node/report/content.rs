@@ -1,9 +1,11 @@
 //! What the report says. Pure.
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use crds::node_report::{AttachmentCounts, PrimaryReport, READY, RefusedNetwork, ReportContent};
+use crds::node_report::{
+    AttachmentCounts, DetachFailure, PrimaryReport, READY, RefusedNetwork, ReportContent,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use store::record::Phase;
@@ -26,6 +28,7 @@ pub fn content(state: &State, unready: &[String], last: Option<&ReportContent>) 
         networks: usable(&state.networks),
         refused: refused(&state.networks),
         attachments: attachments(&state.records),
+        detach_failures: detach_failures(&state.records),
     }
 }
 
@@ -80,6 +83,25 @@ fn refused(networks: &Networks) -> Vec<RefusedNetwork> {
         })
     });
     refused.collect()
+}
+
+/// The report has room for so many; metrics count them all.
+const MOST_FAILURES: usize = 10;
+const LONGEST_FAILURE: usize = 300;
+
+fn detach_failures(records: &Records) -> Vec<DetachFailure> {
+    let failing =
+        records.all.iter().filter_map(|(key, record)| Some((record.failure.as_ref()?, key, record)));
+    let mut failing: Vec<_> = failing.collect();
+    failing.sort_by_key(|(failure, key, _)| (failure.since_ms, *key));
+    let told = failing.into_iter().take(MOST_FAILURES).map(|(failure, key, record)| DetachFailure {
+        record: key.file_name(),
+        pod: record.pod.as_ref().map(|pod| format!("{}/{}", pod.namespace, pod.name)),
+        since: time(SystemTime::UNIX_EPOCH + Duration::from_millis(failure.since_ms)),
+        attempts: failure.attempts,
+        message: cut_to_characters(failure.message.clone(), LONGEST_FAILURE),
+    });
+    told.collect()
 }
 
 fn attachments(records: &Records) -> AttachmentCounts {

@@ -10,7 +10,7 @@ use serde_json::Value;
 use store::record::{Phase, PodIdentity, RecordKey};
 
 use super::*;
-use crate::known::{Attachment, Fate, Network, Primary, Record};
+use crate::known::{self, Attachment, Fate, Network, Primary, Record};
 
 fn network(name: &str) -> NetworkRef {
     NetworkRef::parse("default", name).unwrap()
@@ -98,6 +98,28 @@ fn time_alone_is_no_news() {
     assert!(!differ(&before, &content(&state, &[], Some(&before))));
     state.records.all.clear();
     assert!(differ(&before, &content(&state, &[], Some(&before))));
+}
+
+#[test]
+fn the_report_names_what_could_not_be_undone_for_the_longest_time() {
+    let mut state = state();
+    for number in 0..12_u32 {
+        let since_ms = u64::from(100 - number) * 1000;
+        let failure = known::DetachFailure { message: "x".repeat(5000), attempts: number, since_ms };
+        let record = Record { failure: Some(failure), ..record(Phase::Deleting, &["cbr0"]) };
+        state.records.all.insert(key(&format!("f{number}")), record);
+    }
+    let before = content(&state, &[], None);
+    assert_eq!(before.detach_failures.len(), 10);
+    let first = serde_json::to_value(&before.detach_failures[0]).unwrap();
+    assert_eq!((&first["record"], &first["pod"]), (&json!("f11"), &json!("default/web")));
+    assert_eq!((&first["since"], &first["attempts"]), (&json!("1970-01-01T00:01:29Z"), &json!(11)));
+    assert!(before.detach_failures.iter().all(|failure| failure.message.chars().count() <= 300));
+    // One more attempt is not worth a request to the API server.
+    for record in state.records.all.values_mut() {
+        record.failure.iter_mut().for_each(|failure| failure.attempts += 1);
+    }
+    assert!(!differ(&before, &content(&state, &[], Some(&before))));
 }
 
 /// An API server that answers with the given codes, then with 200, and keeps what it was sent. A patch that changes
