@@ -114,7 +114,7 @@ fn the_report_names_what_could_not_be_undone_for_the_longest_time() {
     let first = serde_json::to_value(&before.detach_failures[0]).unwrap();
     assert_eq!((&first["record"], &first["pod"]), (&json!("f11"), &json!("default/web")));
     assert_eq!((&first["since"], &first["attempts"]), (&json!("1970-01-01T00:01:29Z"), &json!(11)));
-    assert!(before.detach_failures.iter().all(|failure| failure.message.chars().count() <= 300));
+    assert!(before.detach_failures.iter().all(|failure| failure.message.chars().count() <= 301));
     // One more attempt is not worth a request to the API server.
     for record in state.records.all.values_mut() {
         record.failure.iter_mut().for_each(|failure| failure.attempts += 1);
