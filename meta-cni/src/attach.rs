@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::Builder;
 use std::time::{Duration, Instant};
 
 use cni::chain::{self, Attachment, ChainError};
@@ -76,11 +77,7 @@ impl Site<'_> {
                 }
             }
         };
-        if workers <= 1 {
-            work();
-        } else {
-            std::thread::scope(|scope| (0..workers).for_each(|_| drop(scope.spawn(work))));
-        }
+        side_by_side(workers, &work, &|| Builder::new().name("attach".to_owned()));
         let mut outcome = slots.into_iter().map(|slot| {
             let (attachment, error) = slot.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
             (attachment.add_us.is_some(), error)
@@ -121,6 +118,16 @@ impl Site<'_> {
     }
 }
 
+/// Does `work` in so many threads at once, this one among them, and waits for all. Where the node has no more threads
+/// to give, in fewer: what has begun has to be undone by this process, so that it must not end here.
+fn side_by_side(workers: usize, work: &(dyn Fn() + Sync), builder: &dyn Fn() -> Builder) {
+    std::thread::scope(|scope| {
+        let started = (1..workers).map(|_| builder().spawn_scoped(scope, work)).take_while(Result::is_ok);
+        started.for_each(drop);
+        work();
+    });
+}
+
 /// A delegate's error, and what to do about it where only Braid's settings can help.
 pub(crate) fn told(error: &ChainError) -> CniError {
     let mut told = error.to_cni_error();
@@ -148,4 +155,26 @@ pub(crate) fn search_path<'a>(dirs: impl IntoIterator<Item = &'a Path>) -> Vec<P
         }
     }
     path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_is_done_by_as_many_threads_as_there_can_be() {
+        let count = |workers, builder: &dyn Fn() -> Builder| {
+            let by = Mutex::new(std::collections::BTreeSet::new());
+            let work = || {
+                by.lock().unwrap().insert(format!("{:?}", std::thread::current().id()));
+            };
+            side_by_side(workers, &work, builder);
+            by.into_inner().unwrap().len()
+        };
+        // No machine has the memory for such a stack, so no such thread can be started.
+        let impossible = || Builder::new().stack_size(usize::MAX >> 2);
+        impossible().spawn(|| ()).unwrap_err();
+        assert_eq!(count(4, &impossible), 1);
+        assert_eq!((count(4, &Builder::new), count(1, &Builder::new), count(0, &Builder::new)), (4, 1, 1));
+    }
 }

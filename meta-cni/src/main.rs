@@ -19,6 +19,7 @@ mod log;
 mod merge;
 mod multus;
 mod namespace;
+mod netlink;
 mod networks;
 mod plan;
 mod plugin;

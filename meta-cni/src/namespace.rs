@@ -5,11 +5,11 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
-use rustix::io::Errno;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::netlink::{Kernel, is_no_interface};
 
 /// Why nothing could be done in a namespace.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +18,8 @@ pub(crate) enum NamespaceError {
     Enter { path: PathBuf, source: io::Error },
     #[error("start a thread for the pod's namespace")]
     Thread(#[source] io::Error),
+    #[error("look for interfaces in the pod")]
+    Look(#[source] io::Error),
 }
 
 /// Does something in the namespace, in a thread of its own.
@@ -39,25 +41,19 @@ fn enter(netns: &Path) -> io::Result<()> {
     Ok(move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?)
 }
 
-/// The index of an interface in this thread's namespace.
-pub(crate) fn index(name: &str) -> io::Result<u32> {
-    index_through(&UnixDatagram::unbound()?, name)
-}
-
-/// The index of an interface in the namespace in which a socket was made.
-fn index_through(socket: &UnixDatagram, name: &str) -> io::Result<u32> {
-    Ok(rustix::net::netdevice::name_to_index(socket, name)?)
-}
-
-/// Those of `names` that some interface of the namespace has.
+/// Those of `names` that some interface of the namespace has, as its name or as an alternative one.
 pub(crate) fn taken(netns: &Path, names: &[&str]) -> Result<Vec<String>, NamespaceError> {
-    within(netns, || {
-        let socket = UnixDatagram::unbound();
-        let is_there = |name: &&&str| {
-            // Any other failure is the plugins' to meet: they see more than a name.
-            let index = socket.as_ref().map(|socket| index_through(socket, name));
-            !matches!(index, Ok(Err(error)) if error.raw_os_error() == Some(Errno::NODEV.raw_os_error()))
-        };
-        names.iter().filter(is_there).map(|name| (*name).to_owned()).collect()
-    })
+    let look = || -> io::Result<Vec<String>> {
+        let mut kernel = Kernel::connect()?;
+        let mut taken = Vec::new();
+        for name in names {
+            match kernel.index(name) {
+                Ok(_) => taken.push((*name).to_owned()),
+                Err(error) if is_no_interface(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(taken)
+    };
+    within(netns, look)?.map_err(NamespaceError::Look)
 }

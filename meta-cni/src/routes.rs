@@ -24,6 +24,8 @@ pub(crate) struct Change {
     owner: usize,
     /// Its gateway; a point-to-point interface needs none.
     gateway: Option<IpAddr>,
+    /// Whether it is the network's own default route, which is to stay, and no gateway that the pod names.
+    is_its_own: bool,
 }
 
 /// Why default routes could not be set.
@@ -70,8 +72,8 @@ pub(crate) fn apply(
         return Ok(());
     }
     let interfaces: Vec<Vec<String>> = attachments.iter().map(|a| pod_interfaces(a, netns)).collect();
-    netlink::apply(netns.ok_or(RouteError::NoNamespace)?, &changes, &interfaces)?;
-    record(&changes, attachments);
+    let applied = netlink::apply(netns.ok_or(RouteError::NoNamespace)?, &changes, &interfaces)?;
+    record(&applied, attachments);
     Ok(())
 }
 
@@ -79,11 +81,13 @@ pub(crate) fn apply(
 fn resolve(owners: &DefaultRoutes, attachments: &[AttachmentRecord]) -> Vec<Change> {
     let change = |family| match owners.owner(family) {
         Owner::Nobody => None,
-        Owner::Through(owner, gateway) => Some(Change { family, owner: *owner, gateway: Some(*gateway) }),
+        Owner::Through(owner, gateway) => {
+            Some(Change { family, owner: *owner, gateway: Some(*gateway), is_its_own: false })
+        }
         Owner::FirstWithOne(candidates) => candidates.iter().find_map(|&owner| {
             let result = attachments.get(owner)?.result.as_ref()?;
             let OwnDefault { gateway } = own_default(result, family)?;
-            Some(Change { family, owner, gateway })
+            Some(Change { family, owner, gateway, is_its_own: true })
         }),
     };
     Family::BOTH.into_iter().filter_map(change).collect()

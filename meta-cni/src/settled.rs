@@ -6,7 +6,6 @@
 //! number of slots, so that notes never grow; a later container takes an earlier one's slot.
 
 use std::fs::{DirBuilder, OpenOptions};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::PathBuf;
@@ -50,14 +49,33 @@ pub(crate) fn is_noted(dir: &NodeDirectory, key: &RecordKey) -> bool {
 }
 
 fn slot(dir: &NodeDirectory, key: &RecordKey) -> PathBuf {
-    let mut hasher = DefaultHasher::new();
-    key.hash(&mut hasher);
-    dir.settled().join((hasher.finish() % SLOTS).to_string())
+    dir.settled_slot(hash(key.file_name().as_bytes()) % SLOTS)
+}
+
+/// FNV-1a. Notes are read by other builds of this program, so the hash must not change with the compiler, as that of
+/// the standard library may.
+fn hash(bytes: &[u8]) -> u64 {
+    const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0100_0000_01b3;
+    bytes.iter().fold(OFFSET, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(PRIME))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_place_of_a_note_is_the_same_for_every_build() {
+        // The published values of FNV-1a, and of keys as records are called.
+        assert_eq!(hash(b""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(hash(b"a"), 0xaf63_dc4c_8601_ec8c);
+        assert_eq!(hash(b"foobar"), 0x8594_4171_f739_67e8);
+        let dir = NodeDirectory::new("/r", "/s");
+        for (file, path) in [("c1", "/r/settled/89"), ("c1@net1", "/r/settled/1021")] {
+            let key = RecordKey::of_file(file).unwrap();
+            assert_eq!(slot(&dir, &key), PathBuf::from(path), "{file}");
+        }
+    }
 
     #[test]
     fn a_note_is_about_one_container_for_an_hour_and_notes_do_not_grow() {

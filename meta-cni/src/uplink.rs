@@ -3,9 +3,8 @@
 //! would be on record for ever. So it is looked for before the plugin is called.
 
 use cni::{CniError, Code, NetworkList};
-use rustix::io::Errno;
 
-use crate::namespace;
+use crate::netlink::{Kernel, is_no_interface};
 
 /// Plugins that build on the interface that `master` names.
 const BUILD_ON_MASTER: [&str; 3] = ["ipvlan", "macvlan", "vlan"];
@@ -14,9 +13,8 @@ const BUILD_ON_MASTER: [&str; 3] = ["ipvlan", "macvlan", "vlan"];
 pub(crate) fn missing(list: &NetworkList) -> Option<CniError> {
     let (plugin, master) = named(list)?;
     // Any other failure is the plugin's to meet: it sees more than a name.
-    let gone = namespace::index(master)
-        .is_err_and(|error| error.raw_os_error() == Some(Errno::NODEV.raw_os_error()));
-    gone.then(|| {
+    let index = Kernel::connect().and_then(|mut kernel| kernel.index(master));
+    index.is_err_and(|error| is_no_interface(&error)).then(|| {
         let msg = format!(
             "plugin {plugin}: this node has no interface {master:?}, which \"master\" names; create it or correct \
              the \"master\""
@@ -44,6 +42,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::namespace;
+    use crate::netlink::tests::Namespace;
 
     fn list(plugins: Value) -> NetworkList {
         let list = json!({"cniVersion": "1.0.0", "name": "n", "plugins": plugins});
@@ -65,6 +65,18 @@ mod tests {
         ] {
             assert_eq!(named(&list(plugins.clone())), expected, "{plugins}");
         }
+    }
+
+    #[test]
+    fn an_alternative_name_of_an_interface_of_the_node_is_a_name() {
+        let Some(namespace) = Namespace::new() else { return };
+        namespace.ip("link property add dev eth0 altname storage-uplink-port0");
+        let missing = |master: &str| {
+            let list = list(json!([{"type": "macvlan", "master": master}]));
+            namespace::within(&namespace.path(), || missing(&list)).unwrap()
+        };
+        assert_eq!(missing("storage-uplink-port0"), None);
+        assert_eq!(missing("storage-uplink-port1").map(|error| error.code), Some(Code::TRY_AGAIN_LATER));
     }
 
     #[test]

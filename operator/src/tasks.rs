@@ -11,7 +11,7 @@ use std::any::Any;
 use std::convert::Infallible;
 use std::error::Error;
 use std::io;
-use std::panic::AssertUnwindSafe;
+use std::panic::{self, AssertUnwindSafe};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -19,7 +19,7 @@ use futures::future::LocalBoxFuture;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio::task::{JoinError, JoinSet, LocalSet};
+use tokio::task::{self, JoinError, JoinSet, LocalSet};
 use tokio::{select, time};
 use tracing::{info, warn};
 
@@ -65,6 +65,18 @@ pub fn block_on<T>(role: impl Future<Output = T>) -> Result<T, TaskError> {
     // A look-up of a name may hang; nobody waits for it any more.
     runtime.shutdown_background();
     Ok(end)
+}
+
+/// Does work that blocks, on a thread for such work, and waits for it. `None` if the runtime ends before the work has
+/// begun.
+///
+/// *Panics* of the work go on in the task that waits, so that they end the process as any other: what was to be done
+/// is not done, and nobody else would do it.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    match task::spawn_blocking(work).await {
+        Ok(done) => Some(done),
+        Err(lost) => lost.try_into_panic().map_or(None, |panic| panic::resume_unwind(panic)),
+    }
 }
 
 /// The tasks of one process. Nothing runs before [`Tasks::run`].
@@ -262,6 +274,20 @@ mod tests {
         let error = tasks.run_until(pending(), ready(())).await.unwrap_err();
         assert!(
             matches!(&error, TaskError::Panicked { task: "records", reason } if reason == "no 7"),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_panic_of_work_that_blocks_ends_the_process_with_its_reason() {
+        let tasks = Tasks::new().add("networks", async {
+            assert_eq!(blocking(|| 7).await, Some(7));
+            blocking(|| panic!("no 8")).await;
+            pending::<Result<Infallible, io::Error>>().await
+        });
+        let error = tasks.run_until(pending(), ready(())).await.unwrap_err();
+        assert!(
+            matches!(&error, TaskError::Panicked { task: "networks", reason } if reason == "no 8"),
             "{error}"
         );
     }

@@ -177,6 +177,64 @@ fn every_network_but_the_owner_loses_the_default_route_of_the_owned_family_only(
     assert_nothing_is_left_after_del(&node, &[&pod]);
 }
 
+/// As `routed`, and `sourced`: like `gate`, but sbr moves the routes of the interface into a table of its own.
+fn routed_by_source() -> Node {
+    let node = routed();
+    let mut gate = bridge(&node, "sourced0", &["10.9.0.0/24", "fd00:9::/64"]);
+    gate["isDefaultGateway"] = true.into();
+    node.define(&[("default/sourced", &list(&[gate, json!({ "type": "sbr" })]))]).unwrap();
+    node
+}
+
+/// The default routes of the table in which sbr has put those of `net1`.
+fn in_its_table(pod: &Pod) -> [bool; 2] {
+    [("-4", "10.9.0.1"), ("-6", "fd00:9::1")].map(|(family, gateway)| {
+        let routes = pod.netns.ip(&format!("{family} route show table 100")).unwrap();
+        routes.lines().any(|line| line.starts_with(&format!("default via {gateway} dev net1")))
+    })
+}
+
+#[test]
+fn a_gateway_in_the_subnet_is_taken_though_sbr_has_moved_the_routes() {
+    if !possible(&[]) {
+        return;
+    }
+    let node = routed_by_source();
+    let networks = json!([{ "name": "sourced", "default-route": ["10.9.0.1", "fd00:9::1"] }]);
+    let (pod, result) = attached(&node, &networks);
+    assert_eq!(defaults(&pod, Family::Ipv4), ["net1 10.9.0.1"]);
+    assert_eq!(defaults(&pod, Family::Ipv6), ["net1 fd00:9::1"]);
+    assert_eq!(told(&result), ["10.9.0.1", "fd00:9::1"]);
+    assert_eq!(gateways(&node, &pod), ["net1 10.9.0.1", "net1 fd00:9::1"]);
+    assert_far_through(&pod, ["net1", "net1"]);
+    assert_eq!(in_its_table(&pod), [true, true]);
+    assert_nothing_is_left_after_del(&node, &[&pod]);
+
+    for outside in ["10.8.0.1", "fd00:8::1"] {
+        let pod = Pod::new("one", &json!([{ "name": "sourced", "default-route": [outside] }]).to_string());
+        let pod = pod.unwrap();
+        let refusal = node.add(&pod).unwrap_err();
+        assert_eq!(refusal.code, 7, "{refusal}");
+        assert!(refusal.msg.contains("a gateway has to be in a subnet of the interface"), "{refusal}");
+        assert_nothing_is_left_after_del(&node, &[&pod]);
+    }
+}
+
+#[test]
+fn an_empty_list_keeps_what_sbr_has_set_and_the_primary_keeps_its_own() {
+    if !possible(&[]) {
+        return;
+    }
+    let node = routed_by_source();
+    let (pod, result) = attached(&node, &json!([{ "name": "sourced", "default-route": [] }]));
+    assert_eq!(defaults(&pod, Family::Ipv4), ["eth0 10.244.0.1"]);
+    assert_eq!(defaults(&pod, Family::Ipv6), ["eth0 fd00:244::1"]);
+    assert_eq!(told(&result), ["10.244.0.1", "fd00:244::1"]);
+    assert_eq!(in_its_table(&pod), [true, true]);
+    assert_far_through(&pod, ["eth0", "eth0"]);
+    assert_nothing_is_left_after_del(&node, &[&pod]);
+}
+
 #[test]
 fn a_gateway_that_cannot_be_reached_fails_the_pod_and_everything_is_undone() {
     if !possible(&[]) {

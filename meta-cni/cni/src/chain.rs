@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use crate::config::{CapabilityArgs, NetworkList, PluginConfig};
 use crate::env::{Target, Verb};
 use crate::error::{CniError, Code};
-use crate::exec::{Call, Exec, ExecError, excerpt};
+use crate::exec::{Call, Exec, ExecError, excerpt, output};
 use crate::ids::{ContainerId, IfName, PluginType};
 use crate::result::{AddResult, ResultError};
 
@@ -63,9 +63,21 @@ pub enum Cause {
         /// What JSON says.
         source: serde_json::Error,
     },
+    /// It succeeded but printed more than a result.
+    #[error("{}: {printed}", besides(what))]
+    Surplus {
+        /// What.
+        what: &'static str,
+        /// The beginnings of the parts.
+        printed: String,
+    },
     /// It succeeded but its result is malformed, or a result cannot be given to it in its version.
     #[error(transparent)]
     Result(ResultError),
+}
+
+fn besides(what: &str) -> String {
+    format!("it printed {what}; a plugin has to print its result alone on stdout, and its log on stderr")
 }
 
 impl ChainError {
@@ -94,6 +106,8 @@ impl ChainError {
                 let msg = format!("it succeeded but printed no JSON ({source})");
                 CniError::new(Code::DECODING_FAILURE, msg).with_details(format!("on stdout: {printed:?}"))
             }
+            Cause::Surplus { what, printed } => CniError::new(Code::DECODING_FAILURE, besides(what))
+                .with_details(format!("on stdout: {printed}")),
             Cause::Result(error) => CniError::from_chain(Code::DECODING_FAILURE, error),
         };
         error.of(format_args!("plugin {}", self.plugin))
@@ -136,6 +150,14 @@ fn failed(plugin: &PluginConfig, verb: Verb, source: Cause) -> ChainError {
     ChainError { plugin: plugin.plugin().clone(), verb, source: Box::new(source) }
 }
 
+/// Why an output cannot be read as one JSON value.
+fn not_one_value(printed: &[u8], source: serde_json::Error) -> Cause {
+    match output::surplus(printed) {
+        Some((what, printed)) => Cause::Surplus { what, printed },
+        None => Cause::NotJson { printed: excerpt(printed), source },
+    }
+}
+
 /// ADD: each plugin gets the result of the one before; the last one's result is returned. Undoing what the
 /// plugins before a failing one did is the caller's: [`del`] of the whole list without a result.
 ///
@@ -151,9 +173,8 @@ pub fn add(
         let request = plugin.request(list, result.as_ref(), at.capabilities);
         let request = request.map_err(|error| failed(plugin, Verb::Add, Cause::Result(error)))?;
         let printed = call(exec, plugin, Verb::Add, Some(at.target), at.path, request)?;
-        let json = serde_json::from_slice(&printed).map_err(|source| {
-            failed(plugin, Verb::Add, Cause::NotJson { printed: excerpt(&printed), source })
-        })?;
+        let json = serde_json::from_slice(&printed)
+            .map_err(|source| failed(plugin, Verb::Add, not_one_value(&printed, source)))?;
         let parsed = AddResult::parse(json, list.version);
         result = Some(parsed.map_err(|error| failed(plugin, Verb::Add, Cause::Result(error)))?);
     }

@@ -3,6 +3,7 @@
 //! [`Exec`] is the one place where a delegate is run. [`ProcessExec`] runs an executable, as the
 //! specification says; a test or a built-in plugin may put something else in its place.
 
+pub(crate) mod output;
 mod process;
 pub mod running;
 
@@ -226,7 +227,8 @@ impl Exec for ProcessExec {
         if output.status.success() {
             return Ok(output.stdout);
         }
-        Err(CniError::parse(&output.stdout).map_or_else(|| silent(executable, &output), ExecError::Plugin))
+        let told = output::error_in(&output.stdout);
+        Err(told.map_or_else(|| silent(executable, &output), ExecError::Plugin))
     }
 }
 

@@ -8,85 +8,131 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use cni::result::Family;
-use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
-    NetlinkPayload,
-};
+use ipnet::IpNet;
+use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE};
+use netlink_packet_route::address::{AddressAttribute, AddressHeader, AddressMessage};
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use rustix::io::Errno;
 
 use super::{Change, RouteError};
 use crate::namespace;
+use crate::netlink::Kernel;
 
-/// Applies changes in the namespace; `interfaces` are the names per attachment, its own first.
-pub(super) fn apply(netns: &Path, changes: &[Change], interfaces: &[Vec<String>]) -> Result<(), RouteError> {
+/// Applies changes in the namespace; `interfaces` are the names per attachment, its own first. Those are returned that
+/// are true now: the others change nothing.
+pub(super) fn apply(
+    netns: &Path,
+    changes: &[Change],
+    interfaces: &[Vec<String>],
+) -> Result<Vec<Change>, RouteError> {
     namespace::within(netns, || in_namespace(changes, interfaces))?
 }
 
-fn in_namespace(changes: &[Change], interfaces: &[Vec<String>]) -> Result<(), RouteError> {
-    let mut kernel = Kernel::connect().map_err(|source| {
+fn in_namespace(changes: &[Change], interfaces: &[Vec<String>]) -> Result<Vec<Change>, RouteError> {
+    let kernel = Kernel::connect().map_err(|source| {
         let family = changes.first().map_or(Family::Ipv4, |change| change.family);
         RouteError::Read { family, source }
     })?;
+    let mut kernel = Routes { kernel };
     let mut before = Vec::new();
     for Change { family, .. } in changes {
         let family = *family;
         let routes = kernel.default_routes(family).map_err(|source| RouteError::Read { family, source })?;
         before.push((family, routes));
     }
+    let mut applied = Vec::new();
     for change in changes {
-        let done = kernel.change(change, interfaces);
-        if done.is_err() {
-            for (family, routes) in &before {
-                // The first error is told; the attachments are undone next in any case.
-                let _ = kernel.restore(*family, routes);
+        match kernel.change(change, interfaces) {
+            Ok(true) => applied.push(change.clone()),
+            Ok(false) => {}
+            Err(error) => {
+                for (family, routes) in &before {
+                    // The first error is told; the attachments are undone next in any case.
+                    let _ = kernel.restore(*family, routes);
+                }
+                return Err(error);
             }
-            return done;
         }
     }
-    Ok(())
+    Ok(applied)
 }
 
-struct Kernel {
-    socket: Socket,
-    sequence: u32,
+struct Routes {
+    kernel: Kernel,
 }
 
-impl Kernel {
-    fn connect() -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
-        socket.bind_auto()?;
-        socket.connect(&SocketAddr::new(0, 0))?;
-        Ok(Self { socket, sequence: 0 })
-    }
-
-    fn change(&mut self, change: &Change, interfaces: &[Vec<String>]) -> Result<(), RouteError> {
+impl Routes {
+    /// Whether it is true now.
+    fn change(&mut self, change: &Change, interfaces: &[Vec<String>]) -> Result<bool, RouteError> {
         let family = change.family;
         let own = interfaces.get(change.owner).and_then(|names| names.first()).cloned().unwrap_or_default();
-        let owner = Self::index(&own)?;
+        let owner = self.index(&own)?;
         let mut losers = Vec::new();
         for (number, names) in interfaces.iter().enumerate() {
             for name in names.iter().filter(|_| number != change.owner) {
                 // An interface that a plugin names but did not leave in the pod has no routes.
-                losers.extend(Self::index(name));
+                losers.extend(self.index(name));
             }
         }
         let read = |source| RouteError::Read { family, source };
         let is_wanted =
             |present: &RouteMessage| outgoing(present) == Some(owner) && gateway(present) == change.gateway;
         if !self.default_routes(family).map_err(read)?.iter().any(is_wanted) {
+            // The network keeps its default route where it has put it, and the others keep theirs.
+            if change.is_its_own && self.has_one_elsewhere(family, owner).map_err(read)? {
+                return Ok(false);
+            }
             let target = target(change.gateway, &own);
-            self.put(route(family, owner, change.gateway), NLM_F_REPLACE)
-                .map_err(|source| RouteError::Set { family, target, source })?;
+            self.set(family, owner, change.gateway).map_err(|source| RouteError::Set {
+                family,
+                target,
+                source,
+            })?;
         }
         let after = self.default_routes(family).map_err(read)?;
         for present in after.into_iter().filter(|r| outgoing(r).is_some_and(|i| losers.contains(&i))) {
             self.remove(present).map_err(|source| RouteError::Remove { family, source })?;
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// Sets the default route.
+    fn set(&mut self, family: Family, interface: u32, gateway: Option<IpAddr>) -> io::Result<()> {
+        let route = route(family, interface, gateway);
+        let plain = self.put(route.clone(), NLM_F_REPLACE);
+        match (plain, gateway) {
+            // Plugins such as sbr move the routes of an interface into a table of its own, the one to its subnet too.
+            // In the main table there is no way to the gateway then, though it is on the interface's link.
+            (Err(error), Some(gateway)) if is_no_way(&error) && self.is_on_link(interface, gateway)? => {
+                let mut route = route;
+                route.header.flags |= RouteFlags::Onlink;
+                self.put(route, NLM_F_REPLACE)
+            }
+            (plain, _) => plain,
+        }
+    }
+
+    /// Whether an address is in a subnet of an address of the interface.
+    fn is_on_link(&mut self, interface: u32, address: IpAddr) -> io::Result<bool> {
+        let mut query = AddressMessage::default();
+        query.header =
+            AddressHeader { family: address_family(Family::of(address)), ..AddressHeader::default() };
+        let mut found = false;
+        self.kernel.ask(RouteNetlinkMessage::GetAddress(query), NLM_F_DUMP, &mut |answer| {
+            if let RouteNetlinkMessage::NewAddress(own) = answer {
+                found |= own.header.index == interface && subnets(&own).any(|net| net.contains(&address));
+            }
+        })?;
+        Ok(found)
+    }
+
+    /// Whether the interface has a default route in another table than the main one.
+    fn has_one_elsewhere(&mut self, family: Family, interface: u32) -> io::Result<bool> {
+        let all = self.default_routes_of_all_tables(family)?;
+        Ok(all.iter().any(|route| outgoing(route) == Some(interface) && !is_main(route)))
     }
 
     /// Makes the default routes of a family what they were, as far as it can be done. What replaced a route, and
@@ -101,20 +147,25 @@ impl Kernel {
         removed.into_iter().chain(put).collect()
     }
 
-    fn index(name: &str) -> Result<u32, RouteError> {
-        namespace::index(name).map_err(|source| RouteError::Interface { name: name.to_owned(), source })
+    fn index(&mut self, name: &str) -> Result<u32, RouteError> {
+        self.kernel.index(name).map_err(|source| RouteError::Interface { name: name.to_owned(), source })
     }
 
     /// Default routes of the main table.
     fn default_routes(&mut self, family: Family) -> io::Result<Vec<RouteMessage>> {
+        let mut all = self.default_routes_of_all_tables(family)?;
+        all.retain(is_main);
+        Ok(all)
+    }
+
+    fn default_routes_of_all_tables(&mut self, family: Family) -> io::Result<Vec<RouteMessage>> {
         let header = RouteHeader { address_family: address_family(family), ..RouteHeader::default() };
         let query = RouteNetlinkMessage::GetRoute(message(header, Vec::new()));
         let mut found = Vec::new();
-        self.ask(query, NLM_F_DUMP, &mut |answer| {
+        self.kernel.ask(query, NLM_F_DUMP, &mut |answer| {
             if let RouteNetlinkMessage::NewRoute(route) = answer {
                 let header = &route.header;
                 let ours = header.destination_prefix_length == 0
-                    && table(&route) == u32::from(RouteHeader::RT_TABLE_MAIN)
                     && header.kind == RouteType::Unicast
                     && header.address_family == address_family(family);
                 found.extend(Some(route).filter(|_| ours));
@@ -124,61 +175,19 @@ impl Kernel {
     }
 
     fn put(&mut self, route: RouteMessage, how: u16) -> io::Result<()> {
-        self.ask(RouteNetlinkMessage::NewRoute(route), NLM_F_ACK | NLM_F_CREATE | how, &mut |_| {})
+        self.tell(RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | how)
     }
 
     fn remove(&mut self, route: RouteMessage) -> io::Result<()> {
-        match self.ask(RouteNetlinkMessage::DelRoute(route), NLM_F_ACK, &mut |_| {}) {
+        match self.tell(RouteNetlinkMessage::DelRoute(route), 0) {
             // ESRCH: it went by itself, for example with its interface.
-            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => Ok(()),
+            Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => Ok(()),
             other => other,
         }
     }
 
-    /// Sends one request and reads its answers to the end.
-    fn ask(
-        &mut self,
-        message: RouteNetlinkMessage,
-        flags: u16,
-        take: &mut dyn FnMut(RouteNetlinkMessage),
-    ) -> io::Result<()> {
-        self.sequence += 1;
-        let mut packet = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::from(message));
-        packet.header.flags = NLM_F_REQUEST | flags;
-        packet.header.sequence_number = self.sequence;
-        packet.finalize();
-        let mut bytes = vec![0; packet.buffer_len()];
-        packet.serialize(&mut bytes);
-        self.socket.send(&bytes, 0)?;
-        let mut buffer = Vec::with_capacity(32 << 10);
-        loop {
-            buffer.clear();
-            self.socket.recv(&mut buffer, 0)?;
-            if self.read(&buffer, take)? {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Reads one datagram; whether it was the last.
-    fn read(&self, mut bytes: &[u8], take: &mut dyn FnMut(RouteNetlinkMessage)) -> io::Result<bool> {
-        while !bytes.is_empty() {
-            let answer =
-                NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes).map_err(io::Error::other)?;
-            let length = usize::try_from(answer.header.length).unwrap_or(usize::MAX).next_multiple_of(4);
-            bytes = bytes.get(length.max(4)..).unwrap_or_default();
-            if answer.header.sequence_number != self.sequence {
-                continue;
-            }
-            match answer.payload {
-                NetlinkPayload::Done(_) => return Ok(true),
-                NetlinkPayload::Error(error) if error.code.is_none() => return Ok(true),
-                NetlinkPayload::Error(error) => return Err(error.to_io()),
-                NetlinkPayload::InnerMessage(message) => take(message),
-                _ => {}
-            }
-        }
-        Ok(false)
+    fn tell(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+        self.kernel.ask(message, NLM_F_ACK | flags, &mut |_: RouteNetlinkMessage| {})
     }
 }
 
@@ -233,6 +242,25 @@ fn priority(route: &RouteMessage) -> u32 {
     attributes.find_map(|a| if let RouteAttribute::Priority(p) = a { Some(*p) } else { None }).unwrap_or(0)
 }
 
+fn is_main(route: &RouteMessage) -> bool {
+    table(route) == u32::from(RouteHeader::RT_TABLE_MAIN)
+}
+
+/// Whether the kernel says that there is no way to the gateway; of IPv6 it says so otherwise than of IPv4.
+fn is_no_way(error: &io::Error) -> bool {
+    let errors = [Errno::NETUNREACH, Errno::HOSTUNREACH].map(Errno::raw_os_error);
+    error.raw_os_error().is_some_and(|error| errors.contains(&error))
+}
+
+/// The subnets that an address of an interface is in: its own, and that of the other end of a point-to-point link.
+fn subnets(address: &AddressMessage) -> impl Iterator<Item = IpNet> {
+    let length = address.header.prefix_len;
+    address.attributes.iter().filter_map(move |attribute| match attribute {
+        AddressAttribute::Address(own) | AddressAttribute::Local(own) => IpNet::new(*own, length).ok(),
+        _ => None,
+    })
+}
+
 fn table(route: &RouteMessage) -> u32 {
     let mut attributes = route.attributes.iter();
     attributes
@@ -250,46 +278,79 @@ fn gateway(route: &RouteMessage) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
-
     use super::*;
+    use crate::netlink::tests::Namespace;
 
-    /// A namespace of the test's own, with `eth0` and `net1`; none where tests may make none.
-    struct Namespace(String);
+    fn defaults(namespace: &Namespace) -> [String; 2] {
+        ["-4 route show default", "-6 route show default"].map(|words| namespace.ip(words))
+    }
 
-    impl Namespace {
-        fn new() -> Option<Self> {
-            let name = format!("braid-routes-{}", std::process::id());
-            let made = Command::new("ip").args(["netns", "add", &name]).output();
-            if !made.is_ok_and(|made| made.status.success()) {
-                eprintln!("skipped: \"ip netns add\" needs root and iproute2");
-                return None;
-            }
-            let this = Self(name);
-            this.ip("link add eth0 type veth peer name net1");
-            for (link, number) in [("eth0", 1), ("net1", 2)] {
-                this.ip(&format!("link set {link} up"));
-                this.ip(&format!("address add 10.0.{number}.2/24 dev {link}"));
-                this.ip(&format!("address add fd00:{number}::2/64 dev {link} nodad"));
-            }
-            Some(this)
-        }
+    fn interfaces() -> [Vec<String>; 2] {
+        ["eth0", "net1"].map(|name| vec![name.to_owned()])
+    }
 
-        fn ip(&self, words: &str) -> String {
-            let output = Command::new("ip").args(["-n", &self.0]).args(words.split(' ')).output().unwrap();
-            assert!(output.status.success(), "ip {words}: {}", String::from_utf8_lossy(&output.stderr));
-            String::from_utf8(output.stdout).unwrap()
-        }
+    /// What a pod asks for that names a gateway for `net1`.
+    fn named(gateway: &str) -> Change {
+        let gateway: IpAddr = gateway.parse().unwrap();
+        Change { family: Family::of(gateway), owner: 1, gateway: Some(gateway), is_its_own: false }
+    }
 
-        fn defaults(&self) -> [String; 2] {
-            ["-4 route show default", "-6 route show default"].map(|words| self.ip(words))
+    /// What sbr does: the routes of `net1` are in a table of its own.
+    fn move_routes_away(namespace: &Namespace) {
+        for (family, subnet, gateway) in
+            [("-4", "10.0.2.0/24", "10.0.2.1"), ("-6", "fd00:2::/64", "fd00:2::1")]
+        {
+            namespace.ip(&format!("{family} route add {subnet} dev net1 table 100"));
+            namespace.ip(&format!("{family} route add default via {gateway} dev net1 table 100"));
+            namespace.ip(&format!("{family} route del {subnet} dev net1"));
         }
     }
 
-    impl Drop for Namespace {
-        fn drop(&mut self) {
-            let _ = Command::new("ip").args(["netns", "delete", &self.0]).output();
+    #[test]
+    fn a_gateway_in_the_subnet_is_taken_though_the_routes_are_in_another_table() {
+        let Some(namespace) = Namespace::new() else { return };
+        namespace.ip("-4 route add default via 10.0.1.1 dev eth0");
+        namespace.ip("-6 route add default via fd00:1::1 dev eth0");
+        move_routes_away(&namespace);
+        let elsewhere = ["-4", "-6"].map(|family| namespace.ip(&format!("{family} route show table 100")));
+        let before = defaults(&namespace);
+        for outside in ["10.0.3.1", "fd00:3::1"] {
+            let error = apply(&namespace.path(), &[named(outside)], &interfaces()).unwrap_err();
+            assert!(matches!(error, RouteError::Set { .. }), "{error}");
         }
+        assert_eq!(defaults(&namespace), before);
+        // After a failure the routes that can be set are taken back, too.
+        apply(&namespace.path(), &["10.0.2.1", "fd00:3::1"].map(named), &interfaces()).unwrap_err();
+        assert_eq!(defaults(&namespace), before);
+        let changes = ["10.0.2.1", "fd00:2::1"].map(named);
+        for round in 0..2 {
+            let applied = apply(&namespace.path(), &changes, &interfaces()).unwrap();
+            assert_eq!(applied, changes, "round {round}");
+            let [ipv4, ipv6] = defaults(&namespace);
+            assert!(ipv4.starts_with("default via 10.0.2.1 dev net1") && ipv4.lines().count() == 1, "{ipv4}");
+            assert!(
+                ipv6.starts_with("default via fd00:2::1 dev net1") && ipv6.lines().count() == 1,
+                "{ipv6}"
+            );
+        }
+        let still = ["-4", "-6"].map(|family| namespace.ip(&format!("{family} route show table 100")));
+        assert_eq!(still, elsewhere);
+    }
+
+    #[test]
+    fn a_networks_own_default_route_in_another_table_stays_there_and_changes_nothing() {
+        let Some(namespace) = Namespace::new() else { return };
+        namespace.ip("-4 route add default via 10.0.1.1 dev eth0");
+        namespace.ip("-6 route add default via fd00:1::1 dev eth0");
+        let own = ["10.0.2.1", "fd00:2::1"].map(named).map(|change| Change { is_its_own: true, ..change });
+        move_routes_away(&namespace);
+        let before = namespace.ip("route show table all");
+        assert_eq!(apply(&namespace.path(), &own, &interfaces()).unwrap(), []);
+        assert_eq!(namespace.ip("route show table all"), before);
+        namespace.ip("-4 route del default via 10.0.2.1 dev net1 table 100");
+        // Nowhere: another network's was there first, and the plugin has left it so.
+        assert_eq!(apply(&namespace.path(), &own, &interfaces()).unwrap(), own[..1]);
+        assert!(defaults(&namespace)[0].starts_with("default via 10.0.2.1 dev net1"));
     }
 
     #[test]
@@ -297,25 +358,20 @@ mod tests {
         let Some(namespace) = Namespace::new() else { return };
         namespace.ip("-4 route add default via 10.0.1.1 dev eth0");
         namespace.ip("-6 route add default via fd00:1::1 dev eth0");
-        let path = Path::new("/run/netns").join(&namespace.0);
-        let interfaces = ["eth0", "net1"].map(|name| vec![name.to_owned()]);
-        let change = |gateway: &str| {
-            let gateway: IpAddr = gateway.parse().unwrap();
-            Change { family: Family::of(gateway), owner: 1, gateway: Some(gateway) }
-        };
-        let before = namespace.defaults();
+        let (path, interfaces) = (namespace.path(), interfaces());
+        let before = defaults(&namespace);
         for changes in [["fd00:2::1", "198.51.100.1"], ["10.0.2.1", "2001:db8:77::1"]] {
-            let error = apply(&path, &changes.map(change), &interfaces).unwrap_err();
+            let error = apply(&path, &changes.map(named), &interfaces).unwrap_err();
             assert!(matches!(error, RouteError::Set { .. }), "{error}");
-            assert_eq!(namespace.defaults(), before, "{changes:?}");
+            assert_eq!(defaults(&namespace), before, "{changes:?}");
         }
         // The kernel makes one route of two.
         namespace.ip("-6 route append default via fd00:2::9 dev net1");
-        let before = namespace.defaults();
-        apply(&path, &["fd00:2::1", "198.51.100.1"].map(change), &interfaces).unwrap_err();
-        assert_eq!(namespace.defaults(), before);
-        apply(&path, &["fd00:2::1", "10.0.2.1"].map(change), &interfaces).unwrap();
-        let [ipv4, ipv6] = namespace.defaults();
+        let before = defaults(&namespace);
+        apply(&path, &["fd00:2::1", "198.51.100.1"].map(named), &interfaces).unwrap_err();
+        assert_eq!(defaults(&namespace), before);
+        apply(&path, &["fd00:2::1", "10.0.2.1"].map(named), &interfaces).unwrap();
+        let [ipv4, ipv6] = defaults(&namespace);
         assert!(ipv4.starts_with("default via 10.0.2.1 dev net1") && ipv4.lines().count() == 1, "{ipv4}");
         assert!(ipv6.starts_with("default via fd00:2::1 dev net1") && ipv6.lines().count() == 1, "{ipv6}");
     }

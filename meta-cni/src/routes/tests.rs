@@ -44,7 +44,12 @@ fn gateways(attachment: &AttachmentRecord) -> Vec<String> {
 #[test]
 fn others_lose_the_default_route_of_the_owned_family_only() {
     let mut pod = pod();
-    let change = Change { family: Family::Ipv4, owner: 2, gateway: Some("10.2.0.1".parse().unwrap()) };
+    let change = Change {
+        family: Family::Ipv4,
+        owner: 2,
+        gateway: Some("10.2.0.1".parse().unwrap()),
+        is_its_own: false,
+    };
     record(&[change], &mut pod);
     assert_eq!(gateways(&pod[0]), ["fd00::1"]);
     assert_eq!(gateways(&pod[1]), [] as [&str; 0]);
@@ -69,7 +74,12 @@ fn an_empty_list_owns_only_families_in_which_it_has_a_default_route() {
 #[test]
 fn the_owner_keeps_its_route_as_it_is_when_it_is_the_one_that_was_asked_for() {
     let mut pod = pod();
-    let change = Change { family: Family::Ipv4, owner: 0, gateway: Some("10.0.0.1".parse().unwrap()) };
+    let change = Change {
+        family: Family::Ipv4,
+        owner: 0,
+        gateway: Some("10.0.0.1".parse().unwrap()),
+        is_its_own: true,
+    };
     let before = pod[0].result.clone();
     record(&[change], &mut pod);
     assert_eq!(pod[0].result, before);

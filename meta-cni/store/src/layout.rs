@@ -14,8 +14,11 @@
 //!   unfinished/<record>                hints: these records are not at rest
 //!   unfinished/.looked                 in which boot all records were last looked through
 //!   running/<boot>/<container id>/     notes: these plugins run (`@` for those that work on no container)
+//!   settled/<slot>                     notes: nothing is left of these containers
+//!   .aside/<name>-<number>             things of the wrong kind that were in the way
 //! /var/lib/braid/                      outlives a reboot
 //!   attachments/<record>               records: what was and is to be done for one container
+//!   .aside/<name>-<number>             as above
 //! ```
 //!
 //! `<record>` is the container id, followed by `@<interface>` where the runtime asked for another interface
@@ -90,9 +93,14 @@ impl NodeDirectory {
         self.run.join("node")
     }
 
+    /// All locks.
+    pub(crate) fn locks(&self) -> PathBuf {
+        self.run.join("locks")
+    }
+
     /// All locks of containers.
     pub fn container_locks(&self) -> PathBuf {
-        self.run.join("locks/container")
+        self.locks().join("container")
     }
 
     /// The lock of one container. Its id is a plain name.
@@ -102,27 +110,37 @@ impl NodeDirectory {
 
     /// The lock that ADD and DEL share and GC has alone.
     pub fn node_lock(&self) -> PathBuf {
-        self.run.join("locks/node")
+        self.locks().join("node")
     }
 
     /// The lock of whoever takes up unfinished work.
     pub fn unfinished_lock(&self) -> PathBuf {
-        self.run.join("locks/unfinished")
+        self.locks().join("unfinished")
     }
 
     /// The lock of whoever writes or removes the runtime's configuration.
     pub fn configuration_lock(&self) -> PathBuf {
-        self.run.join("locks/configuration")
+        self.locks().join("configuration")
+    }
+
+    /// The locks of the heads of all lines.
+    pub(crate) fn lines(&self) -> PathBuf {
+        self.locks().join("line")
     }
 
     /// The lock of the head of a line.
     pub(crate) fn line(&self, line: Line) -> PathBuf {
-        self.run.join("locks/line").join(line.as_str())
+        self.lines().join(line.as_str())
+    }
+
+    /// The places to which all lines lead.
+    pub(crate) fn places(&self) -> PathBuf {
+        self.locks().join("place")
     }
 
     /// The place to which a line leads, by its number.
     pub(crate) fn place(&self, line: Line, number: usize) -> PathBuf {
-        self.run.join("locks/place").join(line.as_str()).join(number.to_string())
+        self.places().join(line.as_str()).join(number.to_string())
     }
 
     /// All hints at records that are not at rest.
@@ -130,9 +148,19 @@ impl NodeDirectory {
         self.run.join("unfinished")
     }
 
+    /// The hint at one record.
+    pub(crate) fn hint(&self, key: &RecordKey) -> PathBuf {
+        self.unfinished().join(key.file_name())
+    }
+
     /// Notes of containers of which nothing is left.
     pub fn settled(&self) -> PathBuf {
         self.run.join("settled")
+    }
+
+    /// One slot for such a note.
+    pub fn settled_slot(&self, slot: u64) -> PathBuf {
+        self.settled().join(slot.to_string())
     }
 
     /// Says in which boot all records were last looked through; hidden from those who list hints.
@@ -140,9 +168,14 @@ impl NodeDirectory {
         self.unfinished().join(".looked")
     }
 
+    /// Notes of plugins that run, of all boots.
+    pub(crate) fn running_of_all_boots(&self) -> PathBuf {
+        self.run.join("running")
+    }
+
     /// Notes of plugins that run, by container. Their numbers mean something in one boot only.
     pub fn running(&self) -> PathBuf {
-        self.run.join("running").join(file_name(&boot_id()))
+        self.running_of_all_boots().join(file_name(&boot_id()))
     }
 
     /// All records.
@@ -153,6 +186,11 @@ impl NodeDirectory {
     /// One record.
     pub fn record(&self, key: &RecordKey) -> PathBuf {
         self.records().join(key.file_name())
+    }
+
+    /// Where things that are in the way are moved to, in the run or state directory that they were in.
+    pub(crate) fn aside(top: &Path) -> PathBuf {
+        top.join(".aside")
     }
 }
 
@@ -211,6 +249,34 @@ mod tests {
     fn other_files_are_no_records() {
         for file in ["", ".new-1", "a@eth0", "a@", "a@b@c", "a b", "a@%zz"] {
             assert_eq!(RecordKey::of_file(file), None, "{file:?}");
+        }
+    }
+
+    #[test]
+    fn no_other_file_of_this_package_spells_a_path_of_the_node_directory() {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let mut directories = vec![source.clone()];
+        let mut files = Vec::new();
+        while let Some(directory) = directories.pop() {
+            for entry in std::fs::read_dir(directory).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() { directories.push(path) } else { files.push(path) }
+            }
+        }
+        assert!(files.len() > 10, "{files:?}");
+        let names =
+            ["networks", "pods", "node", "locks", "line", "place", "unfinished", "settled", "running"];
+        for file in files.iter().filter(|file| **file != source.join("layout.rs")) {
+            let text = std::fs::read_to_string(file).unwrap();
+            let code = text.split("#[cfg(test)]").next().unwrap();
+            for name in names.iter().chain(&["attachments", ".aside", ".looked"]) {
+                let spelt = [format!("\"{name}\""), format!("\"{name}/")];
+                assert!(
+                    !spelt.iter().any(|spelt| code.contains(spelt)),
+                    "{} spells {name:?}",
+                    file.display()
+                );
+            }
         }
     }
 

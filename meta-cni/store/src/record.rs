@@ -280,7 +280,7 @@ fn hints(dir: &NodeDirectory) -> Result<Vec<RecordKey>, StoreError> {
 
 /// Whether it is told for the first time in this boot that a record cannot be read; its hint remembers.
 pub fn is_news(dir: &NodeDirectory, key: &RecordKey) -> Result<bool, StoreError> {
-    let path = dir.unfinished().join(key.file_name());
+    let path = dir.hint(key);
     let told = format!("told in boot {}\n", crate::boot::boot_id());
     if std::fs::read_to_string(&path).is_ok_and(|text| text == told) {
         return Ok(false);
@@ -291,7 +291,7 @@ pub fn is_news(dir: &NodeDirectory, key: &RecordKey) -> Result<bool, StoreError>
 }
 
 fn make_hint(dir: &NodeDirectory, key: &RecordKey) -> Result<(), StoreError> {
-    let path = dir.unfinished().join(key.file_name());
+    let path = dir.hint(key);
     let mut options = std::fs::OpenOptions::new();
     options.create(true).truncate(false).write(true).mode(0o600);
     let create = || options.open(&path).map(drop);
@@ -306,7 +306,7 @@ fn make_hint(dir: &NodeDirectory, key: &RecordKey) -> Result<(), StoreError> {
 
 /// Removes the hint at a record that has come to rest or is gone.
 pub fn remove_hint(dir: &NodeDirectory, key: &RecordKey) -> Result<(), StoreError> {
-    let path = dir.unfinished().join(key.file_name());
+    let path = dir.hint(key);
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(StoreError::write(&path)(error)),
         _ => {

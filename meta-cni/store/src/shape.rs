@@ -26,9 +26,6 @@ enum Kind {
 
 use Kind::{Directory, DirectoryOf, File, Given};
 
-/// Where things are moved to, in the run or state directory that they were in.
-const ASIDE: &str = ".aside";
-
 /// Brings things of the wrong kind, and those whose mode keeps even their owner out, back to what they should be;
 /// which.
 ///
@@ -38,22 +35,21 @@ const ASIDE: &str = ".aside";
 pub fn restore(dir: &NodeDirectory) -> Result<Vec<PathBuf>, StoreError> {
     let (run, state) = (dir.run(), dir.state());
     let mut round = Round::new(run);
-    let locks = run.join("locks");
     for (path, kind) in [
         (run.to_owned(), Given),
         (dir.node(), File),
         (dir.networks(), DirectoryOf(&DirectoryOf(&File))),
         (dir.pods(), DirectoryOf(&DirectoryOf(&File))),
-        (locks.clone(), Directory),
-        (locks.join("line"), DirectoryOf(&File)),
-        (locks.join("place"), DirectoryOf(&DirectoryOf(&File))),
+        (dir.locks(), Directory),
+        (dir.lines(), DirectoryOf(&File)),
+        (dir.places(), DirectoryOf(&DirectoryOf(&File))),
         (dir.container_locks(), DirectoryOf(&File)),
         (dir.node_lock(), File),
         (dir.unfinished_lock(), File),
         (dir.configuration_lock(), File),
         (dir.unfinished(), DirectoryOf(&File)),
         (dir.settled(), DirectoryOf(&File)),
-        (run.join("running"), DirectoryOf(&DirectoryOf(&DirectoryOf(&File)))),
+        (dir.running_of_all_boots(), DirectoryOf(&DirectoryOf(&DirectoryOf(&File)))),
     ] {
         round.look(&path, kind);
     }
@@ -144,7 +140,7 @@ impl<'a> Round<'a> {
 
 /// Moves what is in the way, or cannot be used, to a place of its own below the run or state directory `top`; where to.
 pub fn move_aside(top: &Path, path: &Path) -> io::Result<PathBuf> {
-    let aside = top.join(ASIDE);
+    let aside = NodeDirectory::aside(top);
     atomic::make_directory(&aside)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut places = (0..u32::MAX).map(|number| aside.join(format!("{name}-{number}")));
@@ -204,7 +200,7 @@ mod tests {
     fn it_goes_on_after_a_failure_and_tells_the_first_one() {
         let (_temp, dir) = directory();
         // Nothing of the run directory can be moved there.
-        put(&dir.run().join(ASIDE), "somebody's");
+        put(&NodeDirectory::aside(dir.run()), "somebody's");
         fs::create_dir_all(dir.node()).unwrap();
         put(&dir.pods(), "");
         let lock = dir.unfinished_lock();
@@ -215,7 +211,7 @@ mod tests {
         assert!(matches!(&error, StoreError::Write { path, .. } if *path == dir.node()), "{error}");
         assert!(dir.node().is_dir() && dir.pods().is_file(), "what could not be moved is where it was");
         assert_eq!(fs::metadata(lock).unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(dir.state().join(ASIDE).join("c1-0").is_dir());
+        assert!(NodeDirectory::aside(dir.state()).join("c1-0").is_dir());
     }
 
     #[test]

@@ -12,8 +12,9 @@ fn ways() -> Vec<(Value, u32, &'static str)> {
     vec![
         (json!({"raw": ""}), 6, "it succeeded but printed no JSON"),
         (json!({"raw": "Segmentation fault"}), 6, "\"Segmentation fault\""),
-        (json!({"raw": "{\"ips\":[]} done"}), 6, "trailing characters"),
-        (json!({"raw": "{}{}"}), 6, "trailing characters"),
+        (json!({"raw": "{\"ips\":[]} done"}), 6, "it printed text after its JSON"),
+        (json!({"raw": "{}{}"}), 6, "it printed two JSON values"),
+        (json!({"raw": "level=info\n{\"ips\":[]}"}), 6, "it printed text before its JSON"),
         (json!({"raw": "{\"ips\":["}), 6, "EOF while parsing"),
         (json!({"raw": "[".repeat(1000)}), 6, "recursion limit"),
         (json!({"raw": "[]"}), 6, "it is not a JSON object"),
@@ -35,6 +36,7 @@ fn ways() -> Vec<(Value, u32, &'static str)> {
         (json!({"exit": 1, "raw": "{\"code\":\"x\"}"}), 999, "failed with exit status 1"),
         (json!({"exit": 1, "raw": "{\"code\":0,\"msg\":\"full\"}"}), 999, ": full"),
         (json!({"exit": 1, "raw": "{\"code\":7}"}), 7, "the plugin gave no message"),
+        (json!({"exit": 1, "raw": "{\"ips\":[]}\n{\"code\":123,\"msg\":\"full\"}"}), 123, ": full"),
         (json!({"exit": 255, "raw": "{\"code\":123,\"msg\":\"full\"}"}), 123, ": full"),
     ]
 }

@@ -14,11 +14,12 @@
 //! certificate begins an hour before it is made, for clocks that differ; one that begins in the future was made by a
 //! clock that was wrong, and is made again.
 //!
-//! **Somebody else's.** A Secret without `ca.key` (of cert-manager, for example) is used and left alone as long as
-//! its certificate serves.
+//! **Somebody else's.** A Secret that we have not made (cert-manager has, for example) is used as long as its certificate
+//! serves, and never written into: that it does not serve is reported.
 //!
 //! | to | see |
 //! |---|---|
+//! | know whose a Secret is | `ownership` |
 //! | know what is due | `decision` |
 //! | make it | `making` |
 //! | read and write the Secret | `material` |
@@ -28,6 +29,7 @@ mod bundle;
 mod decision;
 mod making;
 mod material;
+mod ownership;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -45,6 +47,7 @@ use crate::metrics::Metrics;
 use decision::Decision;
 use making::MakingError;
 use material::Material;
+use ownership::Owner;
 
 /// So often everything is compared.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -79,6 +82,11 @@ impl Config {
 enum CertificateError {
     #[error("{verb} the webhook's Secret {name}{hint}", hint = hint(source))]
     Secret { verb: &'static str, name: String, source: kube::Error },
+    #[error(
+        "use the webhook's Secret {name}, which was not made by Braid: {why}; correct it, or delete it, and Braid makes \
+         one of its own"
+    )]
+    NotOurs { name: String, why: String },
     #[error("make the webhook's certificate")]
     Making(#[from] MakingError),
     #[error("agree with other replicas on the webhook's Secret {0}: it changed under every attempt")]
@@ -100,18 +108,24 @@ fn hint(error: &kube::Error) -> &'static str {
 }
 
 /// Keeps a certificate for ever, and hands it to the webhook by `tls`. API errors are tried again, and told once
-/// each.
+/// each. `trouble` is told what only people can mend, and `None` once that is over.
 pub async fn run(
     client: Client,
     config: Config,
     tls: watch::Sender<Option<Arc<ServerConfig>>>,
     metrics: Arc<Metrics>,
+    mut trouble: impl FnMut(Option<String>),
 ) -> Infallible {
     let mut keeper = Keeper::new(client, config, tls, metrics);
     let mut told = None;
     let mut wait = FIRST_RETRY;
     loop {
-        match keeper.look(SystemTime::now()).await {
+        let looked = keeper.look(SystemTime::now()).await;
+        trouble(match &looked {
+            Err(error @ CertificateError::NotOurs { .. }) => Some(error.to_string()),
+            _ => None,
+        });
+        match looked {
             Ok(()) => {
                 if told.take().is_some() {
                     tracing::info!("the webhook's certificate is in order again");
@@ -179,9 +193,11 @@ impl Keeper {
             let secret = self.read().await?;
             let old = secret.as_ref().and_then(Material::of);
             let names = self.config.names();
-            let decision = decision::decide(now, old.as_ref(), &names);
+            let owner = Owner::of(secret.as_ref());
+            let decision = decision::decide(now, owner, old.as_ref(), &names);
             let new = match (decision, old) {
                 (Decision::Keep, Some(material)) => return Ok(material),
+                (Decision::LeaveAlone, _) => return Err(self.not_ours(secret.as_ref())),
                 (decision, old) => making::make(decision, old.as_ref(), &names, now)?,
             };
             if self.write(secret, &new).await? {
@@ -217,9 +233,23 @@ impl Keeper {
         }
     }
 
+    fn not_ours(&self, secret: Option<&Secret>) -> CertificateError {
+        let lacking = secret.map(Material::lacking).unwrap_or_default();
+        let why = if lacking.is_empty() {
+            let name = self.config.names().swap_remove(0);
+            format!("its certificate is not valid now for {name}, or its key or CA is another's")
+        } else {
+            format!("{} is missing or cannot be read", lacking.join(", "))
+        };
+        CertificateError::NotOurs { name: self.name(), why }
+    }
+
     fn failed(&self, verb: &'static str, source: kube::Error) -> CertificateError {
-        let name = format!("{}/{}", self.config.namespace, self.config.secret);
-        CertificateError::Secret { verb, name, source }
+        CertificateError::Secret { verb, name: self.name(), source }
+    }
+
+    fn name(&self) -> String {
+        format!("{}/{}", self.config.namespace, self.config.secret)
     }
 }
 

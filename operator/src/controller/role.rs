@@ -30,6 +30,8 @@ use crate::permissions::{Permissions, PermissionsError};
 use crate::tasks::{self, TaskError, Tasks};
 use crate::{Verdict, logs};
 
+/// What cannot be done while the webhook's certificate is nobody's to make.
+const SERVE_WEBHOOK: &str = "serve the webhook";
 /// Giving the Lease back must not hold up the end: in 15 s others take it anyway.
 const RELEASE: Duration = Duration::from_millis(1500);
 
@@ -95,7 +97,7 @@ async fn serve(args: &ControllerArgs, logs: logs::Handle) -> Result<(), RoleErro
     };
     let mut tasks = Tasks::new().add_lasting("admin server", admin::run(args.admin_address, source));
     if webhook {
-        tasks = answer(tasks, args, &client, &desk);
+        tasks = answer(tasks, args, &client, &desk, Arc::clone(&known));
     }
     let competes = {
         let (client, config, known) = (client.clone(), config.clone(), Arc::clone(&known));
@@ -110,7 +112,13 @@ async fn serve(args: &ControllerArgs, logs: logs::Handle) -> Result<(), RoleErro
 }
 
 /// The tasks by which admission requests are answered.
-fn answer(tasks: Tasks, args: &ControllerArgs, client: &Client, desk: &Arc<Desk>) -> Tasks {
+fn answer(
+    tasks: Tasks,
+    args: &ControllerArgs,
+    client: &Client,
+    desk: &Arc<Desk>,
+    known: Arc<Known<State>>,
+) -> Tasks {
     let certificate = certificate::Config {
         namespace: args.namespace.clone(),
         secret: args.webhook_secret.clone(),
@@ -118,7 +126,10 @@ fn answer(tasks: Tasks, args: &ControllerArgs, client: &Client, desk: &Arc<Desk>
         configuration: args.webhook_configuration.clone(),
     };
     let (sender, tls) = watch::channel(None);
-    let keeps = certificate::run(client.clone(), certificate, sender, Arc::clone(&desk.metrics));
+    let (client_of_it, metrics) = (client.clone(), Arc::clone(&desk.metrics));
+    let keeps = async move {
+        certificate::run(client_of_it, certificate, sender, metrics, known.watch(SERVE_WEBHOOK)).await
+    };
     let follows = networks::follow(client.clone(), Arc::clone(&desk.networks), Arc::clone(&desk.metrics));
     tasks
         .add_lasting("webhook", webhook::run(args.webhook_address, tls, Arc::clone(desk)))

@@ -11,9 +11,11 @@
 //! | hold a bounded sum of reviews | `room` |
 //! | know which networks there are | [`networks`] |
 //! | serve it over TLS | `serve` |
+//! | keep places for those who ask | `places` |
 
 mod answer;
 pub mod networks;
+mod places;
 mod request;
 mod room;
 mod serve;

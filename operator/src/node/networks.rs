@@ -22,6 +22,7 @@ use crate::known::{Fate, Known, Network};
 use crate::lean::Definition;
 use crate::metrics::Metrics;
 use crate::permissions::Permissions;
+use crate::tasks;
 use crate::watching::{self, Keep, Lists, Subject};
 
 /// Where networks come from, for people.
@@ -128,8 +129,7 @@ impl Keeper {
         let listing = self.listing.take().unwrap_or_else(|| Listing::begin(&self.dir));
         let Listing { begun, sync, all } = listing;
         let known = Arc::clone(&self.known);
-        let synced = tokio::task::spawn_blocking(move || sync.end(Extent::All, &|| known.look().stopping));
-        let Ok(summary) = synced.await else { return Ok(()) };
+        let Some(summary) = end(sync, move || known.look().stopping).await else { return Ok(()) };
         self.metrics.sync_latency.observe(begun.elapsed().as_secs_f64());
         let Summary { written, unchanged, removed, refused, failed, complete, .. } = summary;
         info!(networks = written + unchanged, written, removed, refused = refused.len(), complete, "synced");
@@ -176,6 +176,11 @@ impl Keeper {
         self.known.tell(|state| state.networks.all.remove(&network).is_some());
         Ok(())
     }
+}
+
+/// Compares the directory with a complete list; `None` if the process ends before.
+async fn end(sync: Sync, stop: impl Fn() -> bool + Send + 'static) -> Option<Summary> {
+    tasks::blocking(move || sync.end(Extent::All, &stop)).await
 }
 
 fn network_of(object: &Definition) -> Result<NetworkRef, NameError> {

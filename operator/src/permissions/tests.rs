@@ -116,6 +116,11 @@ fn interfaces_that_no_rule_permits_are_found_and_so_are_those_that_are_not_named
             "interface \"eth0\" of the host (plugins[0].ma\u{17f}ter)",
         ),
         (json!({"type": "macvlan", "master": "storage0", "MASTER": "eth0"}), "(plugins[0].MASTER)"),
+        // An alternative name of `storage0`, of any length, is another name.
+        (
+            json!({"type": "macvlan", "master": "enx-of-the-uplink-storage0"}),
+            "interface \"enx-of-the-uplink-storage0\"",
+        ),
         (json!({"type": "macvlan"}), "whichever interface of the host the plugin takes where none is named"),
         (json!({"type": "macvlan", "master": ""}), "whichever interface of the host"),
         (json!({"type": "macvlan", "master": null}), "whichever interface of the host"),

@@ -83,6 +83,16 @@ fn output_that_is_not_json_is_explained_with_what_was_printed() {
 }
 
 #[test]
+fn a_log_before_the_result_is_recognised_and_shown_in_the_details_alone() {
+    let exec = Recorder { print: Some("secret=1\n{\"ips\":[]}\n"), ..Recorder::default() };
+    let error = at(|at| add(&exec, &list(json!({})), at, None)).unwrap_err().to_cni_error();
+    assert_eq!(error.code, Code::DECODING_FAILURE);
+    let expected = "plugin a: it printed text before its JSON; a plugin has to print its result alone on stdout, and its log on stderr";
+    assert_eq!(error.msg, expected);
+    assert_eq!(error.details, r#"on stdout: "secret=1", "{\"ips\":[]}""#);
+}
+
+#[test]
 fn del_goes_backward_with_the_result_and_does_not_stop() {
     let exec = Recorder { fail: vec!["DEL c", "DEL a"], ..Recorder::default() };
     let result =

@@ -6,7 +6,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::ioctl_fionread;
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid,
 };
@@ -22,8 +23,12 @@ use super::running::{self, Note};
 use super::{ExecError, ProcessExec};
 use crate::point;
 
-/// A result is a few KiB; a plugin that prints this much is broken.
-const STDOUT_LIMIT: usize = 16 << 20;
+/// A result is a few KiB, and a log that people read is not much longer; a plugin that writes this much to stdout or
+/// to stderr is broken. What goes to stderr is held by runtimes, too.
+const OUTPUT_LIMIT: usize = 16 << 20;
+/// How much of one output is read before the deadline, the limit and the other pipes are looked at again: a pipe's
+/// usual size.
+const ROUND: usize = 64 << 10;
 /// How much of stderr is kept for an error message.
 const STDERR_TAIL: usize = 2 << 10;
 
@@ -44,7 +49,7 @@ pub(super) fn run(
 ) -> Result<Output, ExecError> {
     let mut child = start(exec, executable, environment)?;
     point::reached("delegate: started");
-    let mut talk = Talk { stdin, stdout: Vec::new(), stderr: Vec::new(), relay: exec.relay_stderr };
+    let mut talk = Talk { stdin, stdout: Vec::new(), stderr: Vec::new(), said: 0, relay: exec.relay_stderr };
     // Before it is given its configuration: see `running`.
     let note = notes.map(|dir| Note::of_child(dir, child.id(), exec.timeout)).transpose();
     point::reached("delegate: noted");
@@ -68,7 +73,7 @@ pub(super) fn run(
     match ended {
         Ok(Ended::Exited) => {}
         Ok(Ended::TooLate) => return Err(ExecError::Timeout { path, after: exec.timeout, stderr }),
-        Ok(Ended::TooMuch) => return Err(ExecError::TooMuch { path, limit: STDOUT_LIMIT }),
+        Ok(Ended::TooMuch) => return Err(ExecError::TooMuch { path, limit: OUTPUT_LIMIT }),
         Err(source) => return Err(ExecError::Talk { path, source }),
     }
     let status = status.map_err(|source| ExecError::Talk { path, source })?;
@@ -127,7 +132,9 @@ enum Ended {
 struct Talk<'a> {
     stdin: &'a [u8],
     stdout: Vec<u8>,
+    /// The end of what came on stderr, and how much that was in all.
     stderr: Vec<u8>,
+    said: usize,
     relay: bool,
 }
 
@@ -150,16 +157,26 @@ impl Talk<'_> {
             }
             let exited = wait(stdin.as_ref(), stdout.as_ref(), stderr.as_ref(), exit.as_ref(), left)?;
             self.feed(&mut stdin)?;
-            drain(&mut stdout, &mut |bytes| self.stdout.extend_from_slice(bytes))?;
-            let relay = self.relay;
-            drain(&mut stderr, &mut |bytes| keep_tail(&mut self.stderr, bytes, relay))?;
-            if self.stdout.len() > STDOUT_LIMIT {
+            // What the plugin wrote before its end is in the pipes by now. What comes later is of somebody whom it
+            // left behind with them, perhaps without end.
+            let most = |pipe: Option<BorrowedFd<'_>>| if exited { waiting(pipe) } else { ROUND };
+            let (of_stdout, of_stderr) =
+                (most(stdout.as_ref().map(AsFd::as_fd)), most(stderr.as_ref().map(AsFd::as_fd)));
+            drain(&mut stdout, of_stdout, &mut |bytes| self.stdout.extend_from_slice(bytes))?;
+            drain(&mut stderr, of_stderr, &mut |bytes| self.hear(bytes))?;
+            if self.stdout.len() > OUTPUT_LIMIT || self.said > OUTPUT_LIMIT {
                 return Ok(Ended::TooMuch);
             }
             if exited || (exit.is_none() && stdout.is_none() && stderr.is_none()) {
                 return Ok(Ended::Exited);
             }
         }
+    }
+
+    /// Takes bytes of stderr.
+    fn hear(&mut self, bytes: &[u8]) {
+        self.said = self.said.saturating_add(bytes.len());
+        keep_tail(&mut self.stderr, bytes, self.relay);
     }
 
     /// Writes what the pipe takes and closes it at the end. A plugin need not read its stdin.
@@ -219,13 +236,27 @@ fn wait(
     Ok(exit.is_some() && fds.first().is_some_and(|fd| !fd.revents().is_empty()))
 }
 
-/// Reads what there is; drops the pipe at its end.
-fn drain(pipe: &mut Option<impl Read>, take: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+/// How many bytes are in a pipe at this moment.
+fn waiting(pipe: Option<BorrowedFd<'_>>) -> usize {
+    let held = pipe.and_then(|pipe| ioctl_fionread(pipe).ok());
+    held.and_then(|held| held.try_into().ok()).unwrap_or_default()
+}
+
+/// Reads what there is, but no more than `most`: who writes without pause would hold us here. Drops the pipe at its
+/// end.
+fn drain(pipe: &mut Option<impl Read>, most: usize, take: &mut dyn FnMut(&[u8])) -> io::Result<()> {
     let mut buffer = [0; 8 << 10];
-    while let Some(open) = pipe {
-        match open.read(&mut buffer) {
+    let mut left = most;
+    while let Some(open) = pipe
+        && left > 0
+    {
+        let part = left.min(buffer.len());
+        match open.read(buffer.get_mut(..part).unwrap_or_default()) {
             Ok(0) => *pipe = None,
-            Ok(read) => take(buffer.get(..read).unwrap_or_default()),
+            Ok(read) => {
+                take(buffer.get(..read).unwrap_or_default());
+                left = left.saturating_sub(read);
+            }
             Err(error) if error.kind() == ErrorKind::WouldBlock => break,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
@@ -242,5 +273,47 @@ fn keep_tail(tail: &mut Vec<u8>, bytes: &[u8], relay: bool) {
     tail.extend_from_slice(bytes);
     if tail.len() > STDERR_TAIL {
         tail.drain(..tail.len() - STDERR_TAIL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pipe_that_is_never_empty_is_left_after_a_round() {
+        let mut pipe = Some(io::repeat(b'x'));
+        let mut taken = 0;
+        let mut take = |bytes: &[u8]| {
+            taken += bytes.len();
+            assert!(taken <= ROUND, "neither the limit nor the deadline is looked at");
+        };
+        drain(&mut pipe, ROUND, &mut take).unwrap();
+        assert_eq!(taken, ROUND);
+        assert!(pipe.is_some());
+    }
+
+    #[test]
+    fn a_pipe_is_dropped_at_its_end() {
+        let mut pipe = Some(&b"abc"[..]);
+        let mut taken = Vec::new();
+        drain(&mut pipe, ROUND, &mut |bytes| taken.extend_from_slice(bytes)).unwrap();
+        assert_eq!((taken.as_slice(), pipe), (&b"abc"[..], None));
+    }
+
+    #[test]
+    fn what_is_in_a_pipe_at_a_moment_is_all_that_is_read_after_the_end() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        writer.write_all(&[b'x'; 10_000]).unwrap();
+        assert_eq!((waiting(Some(reader.as_fd())), waiting(None)), (10_000, 0));
+        let mut pipe = Some(reader);
+        let mut taken = 0;
+        // Somebody else writes on as we read.
+        let mut take = |bytes: &[u8]| {
+            taken += bytes.len();
+            writer.write_all(b"x").unwrap();
+        };
+        drain(&mut pipe, 10_000, &mut take).unwrap();
+        assert_eq!(taken, 10_000);
     }
 }

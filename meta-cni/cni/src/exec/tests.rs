@@ -231,6 +231,14 @@ fn neither_a_long_configuration_nor_a_long_answer_blocks() {
 }
 
 #[test]
+fn a_plugin_that_writes_without_pause_is_stopped_at_the_limit_on_either_output() {
+    for script in ["exec cat /dev/zero", "exec cat /dev/zero >&2"] {
+        let error = Bin::with(script).run(LONG, b"").unwrap_err();
+        assert!(matches!(error, ExecError::TooMuch { limit: 0x0100_0000, .. }), "{script}: {error}");
+    }
+}
+
+#[test]
 fn a_plugin_that_is_not_there_is_said_with_the_places() {
     let bin = Bin::with("");
     std::fs::remove_file(bin.0.path().join("plugin")).unwrap();

@@ -12,6 +12,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::making;
 use super::material::Material;
+use super::ownership::Owner;
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub(super) enum Decision {
     },
     /// Everything is made anew: nothing there is of use.
     Make,
+    /// Nothing is made: what is there is somebody else's, and cannot be served.
+    LeaveAlone,
 }
 
 /// When something is valid.
@@ -60,12 +63,22 @@ impl Validity {
 }
 
 /// Decides what is due at `now`.
-pub(super) fn decide(now: SystemTime, material: Option<&Material>, names: &[String]) -> Decision {
-    let Some(material) = material else { return Decision::Make };
+pub(super) fn decide(
+    now: SystemTime,
+    owner: Owner,
+    material: Option<&Material>,
+    names: &[String],
+) -> Decision {
+    let is_foreign = owner == Owner::SomebodyElse;
+    let Some(material) = material else {
+        return if is_foreign { Decision::LeaveAlone } else { Decision::Make };
+    };
     let leaf = CertificateDer::from_pem_slice(material.leaf()).ok();
-    let serves = leaf.as_ref().is_some_and(|leaf| serves(now, leaf, material, names));
-    if material.is_foreign() {
-        return if serves { Decision::Keep } else { Decision::Make };
+    // Somebody else's certificate has to have the name that the API server asks for, and no other.
+    let needed = if is_foreign { &names[..names.len().min(1)] } else { names };
+    let serves = leaf.as_ref().is_some_and(|leaf| serves(now, leaf, material, needed));
+    if is_foreign {
+        return if serves { Decision::Keep } else { Decision::LeaveAlone };
     }
     let newest = material.cas().first().and_then(Validity::of);
     let Some(newest) = newest.filter(|ca| ca.holds(now) && making::issuer(material).is_ok()) else {
@@ -104,7 +117,5 @@ fn serves(now: SystemTime, leaf: &CertificateDer<'_>, material: &Material, names
         ServerName::try_from(name.as_str())
             .is_ok_and(|name| verifier.verify_server_cert(leaf, &intermediates, &name, &[], now).is_ok())
     };
-    // Somebody else's certificate has to have the name that the API server asks for, and no other.
-    let needed = if material.is_foreign() { &names[..names.len().min(1)] } else { names };
-    needed.iter().all(taken) && making::server_config(material).is_ok()
+    names.iter().all(taken) && making::server_config(material).is_ok()
 }

@@ -13,7 +13,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
 use tokio_rustls::rustls::{self, ServerConfig};
 
 use super::decision::{Decision, Validity};
-use super::material::Material;
+use super::material::{CA_NAME, Material};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long a CA lives; a third of it is more than the life of a leaf.
@@ -86,7 +86,7 @@ fn new_ca(now: SystemTime) -> Result<Ca, MakingError> {
     let mut params = CertificateParams::default();
     // Each of its own name: verifiers look an issuer up by it.
     let since = now.duration_since(SystemTime::UNIX_EPOCH).map_err(|_| MakingError::Clock)?;
-    params.distinguished_name.push(DnType::CommonName, format!("braid webhook CA {}", since.as_secs()));
+    params.distinguished_name.push(DnType::CommonName, format!("{CA_NAME}{}", since.as_secs()));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let end = live(&mut params, now, now.checked_add(CA_LIFE))?;

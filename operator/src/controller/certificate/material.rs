@@ -11,10 +11,14 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 
 use super::decision::Validity;
 
-const LEAF: &str = "tls.crt";
+pub(super) const LEAF: &str = "tls.crt";
 const LEAF_KEY: &str = "tls.key";
-const CAS: &str = "ca.crt";
+pub(super) const CAS: &str = "ca.crt";
 const CA_KEY: &str = "ca.key";
+/// The annotation of Secrets that we have made.
+pub(super) const MADE_BY: &str = "braid.dev/made-by";
+/// What the names of our CAs begin with. By it those Secrets are known that have no annotation.
+pub(super) const CA_NAME: &str = "braid webhook CA ";
 
 /// Everything in PEM. Never printed: half of it is keys.
 #[derive(Clone, PartialEq, Eq)]
@@ -23,7 +27,7 @@ pub(super) struct Material {
     leaf_key: Vec<u8>,
     /// The CAs, newest first.
     cas: Vec<CertificateDer<'static>>,
-    /// The newest CA's; `None` where the certificate is somebody else's.
+    /// The newest CA's.
     ca_key: Option<Vec<u8>>,
 }
 
@@ -74,11 +78,6 @@ impl Material {
         self.ca_key.as_deref().and_then(|key| std::str::from_utf8(key).ok())
     }
 
-    /// Whether somebody else makes the certificates of this Secret.
-    pub(super) fn is_foreign(&self) -> bool {
-        self.ca_key.is_none()
-    }
-
     /// The CAs in PEM, as the API server wants them.
     pub(super) fn ca_bundle(&self) -> Vec<u8> {
         let pems = self.cas.iter().map(|ca| pem("CERTIFICATE", ca));
@@ -95,8 +94,20 @@ impl Material {
         secret
     }
 
+    /// What is missing in a Secret, or is not PEM, for it to be material.
+    pub(super) fn lacking(secret: &Secret) -> Vec<&'static str> {
+        let part = |key: &str| secret.data.as_ref().and_then(|data| data.get(key)).map(|bytes| &*bytes.0);
+        let is_pem =
+            |bytes: &[u8]| CertificateDer::pem_slice_iter(bytes).collect::<Result<Vec<_>, _>>().is_ok();
+        let is_there =
+            |key: &str| part(key).is_some_and(|bytes| !bytes.is_empty() && (key != CAS || is_pem(bytes)));
+        [LEAF, LEAF_KEY, CAS].into_iter().filter(|key| !is_there(key)).collect()
+    }
+
     /// Replaces the parts of a Secret; what else it holds stays.
     pub(super) fn put_into(&self, secret: &mut Secret) {
+        let annotations = secret.metadata.annotations.get_or_insert_default();
+        annotations.insert(MADE_BY.to_owned(), "braid-controller".to_owned());
         let data = secret.data.get_or_insert_default();
         let parts = [(LEAF, &self.leaf), (LEAF_KEY, &self.leaf_key), (CAS, &self.ca_bundle())];
         for (key, bytes) in parts.into_iter().chain(self.ca_key.iter().map(|key| (CA_KEY, key))) {

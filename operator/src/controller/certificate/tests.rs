@@ -36,12 +36,12 @@ fn made(now: SystemTime) -> Material {
 
 fn renewed(old: &Material, now: SystemTime) -> (Decision, Material) {
     let names = config().names();
-    let decision = decide(now, Some(old), &names);
+    let decision = decide(now, Owner::Us, Some(old), &names);
     (decision, making::make(decision, Some(old), &names, now).unwrap())
 }
 
 fn at(now: SystemTime, material: &Material) -> Decision {
-    decide(now, Some(material), &config().names())
+    decide(now, Owner::Us, Some(material), &config().names())
 }
 
 #[test]
@@ -61,7 +61,9 @@ fn what_is_due_depends_on_the_moment_only() {
     ] {
         assert_eq!(at(now, &material), expected, "{:?}", now.duration_since(start()));
     }
-    assert_eq!(decide(day(0), None, &config().names()), Decision::Make);
+    assert_eq!(decide(day(0), Owner::Nobody, None, &config().names()), Decision::Make);
+    assert_eq!(decide(day(0), Owner::Us, None, &config().names()), Decision::Make);
+    assert_eq!(decide(day(0), Owner::SomebodyElse, None, &config().names()), Decision::LeaveAlone);
 }
 
 #[test]
@@ -138,16 +140,114 @@ fn material_that_does_not_fit_together_is_made_anew() {
 #[test]
 fn a_certificate_for_other_names_is_renewed() {
     let names = ["other.braid-system.svc".to_owned()];
-    assert_eq!(decide(day(0), Some(&made(day(0))), &names), Decision::Renew { ca: false, leaf: true });
+    let decision = decide(day(0), Owner::Us, Some(&made(day(0))), &names);
+    assert_eq!(decision, Decision::Renew { ca: false, leaf: true });
+}
+
+/// A Secret as cert-manager writes it: of another CA, for one name, for 90 days from `now`.
+fn of_somebody_else(now: SystemTime) -> Secret {
+    let live = |params: &mut rcgen::CertificateParams| {
+        params.not_before = now.into();
+        params.not_after = (now + DAY * 90).into();
+    };
+    let mut ca = rcgen::CertificateParams::default();
+    ca.distinguished_name.push(rcgen::DnType::CommonName, "the company's CA");
+    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    live(&mut ca);
+    let (ca_key, key) = (rcgen::KeyPair::generate().unwrap(), rcgen::KeyPair::generate().unwrap());
+    let bundle = ca.self_signed(&ca_key).unwrap().pem();
+    let mut leaf = rcgen::CertificateParams::new(&config().names()[..1]).unwrap();
+    leaf.use_authority_key_identifier_extension = true;
+    live(&mut leaf);
+    let leaf = leaf.signed_by(&key, &rcgen::Issuer::new(ca, ca_key)).unwrap().pem();
+    let mut secret = Secret::default();
+    secret.metadata.name = Some("braid-webhook-tls".to_owned());
+    let parts = [("tls.crt", leaf), ("tls.key", key.serialize_pem()), ("ca.crt", bundle)];
+    let parts = parts.map(|(key, text)| (key.to_owned(), k8s_openapi::ByteString(text.into_bytes())));
+    secret.data = Some(parts.into());
+    secret
+}
+
+fn without(mut secret: Secret, key: &str) -> Secret {
+    secret.data.as_mut().unwrap().remove(key).unwrap();
+    secret
 }
 
 #[test]
-fn somebody_elses_certificate_is_left_alone_while_it_serves() {
-    let mut secret = made(day(0)).to_secret("s");
-    secret.data.as_mut().unwrap().remove("ca.key");
-    let foreign = Material::of(&secret).unwrap();
-    assert_eq!(at(day(80), &foreign), Decision::Keep, "its owner renews it");
-    assert_eq!(at(day(91), &foreign), Decision::Make);
+fn a_secret_is_ours_if_our_ca_has_issued_it_or_nothing_can_be_read_and_it_is_marked() {
+    let ours = || made(day(0)).to_secret("s");
+    let unmarked = || Secret { metadata: kube::core::ObjectMeta::default(), ..ours() };
+    let theirs = || of_somebody_else(day(0));
+    let spoilt = |mut secret: Secret| {
+        secret.data = Some([("tls.crt".to_owned(), k8s_openapi::ByteString(b"x".to_vec()))].into());
+        secret
+    };
+    let marked = |secret: Secret| Secret { metadata: ours().metadata, ..secret };
+    let empty = Secret {
+        data: Some([("tls.crt".to_owned(), k8s_openapi::ByteString(Vec::new()))].into()),
+        ..Secret::default()
+    };
+    for (case, secret, owner) in [
+        ("absent", None, Owner::Nobody),
+        ("without data", Some(Secret::default()), Owner::Nobody),
+        ("with empty data", Some(empty), Owner::Nobody),
+        ("made", Some(ours()), Owner::Us),
+        ("made by a version without a mark", Some(unmarked()), Owner::Us),
+        ("made by such a version, without its CA's key", Some(without(unmarked(), "ca.key")), Owner::Us),
+        ("made by such a version, without its leaf", Some(without(unmarked(), "tls.crt")), Owner::Us),
+        ("made and spoilt", Some(spoilt(ours())), Owner::Us),
+        ("somebody else's", Some(theirs()), Owner::SomebodyElse),
+        ("put in the place of ours", Some(marked(theirs())), Owner::SomebodyElse),
+        ("without a CA", Some(without(theirs(), "ca.crt")), Owner::SomebodyElse),
+        ("not issued yet", Some(without(theirs(), "tls.crt")), Owner::SomebodyElse),
+        ("of unknown content", Some(spoilt(unmarked())), Owner::SomebodyElse),
+    ] {
+        assert_eq!(Owner::of(secret.as_ref()), owner, "{case}");
+    }
+}
+
+#[test]
+fn somebody_elses_certificate_is_used_while_it_serves_and_never_replaced() {
+    let material = Material::of(&of_somebody_else(day(0))).unwrap();
+    let at = |now| decide(now, Owner::SomebodyElse, Some(&material), &config().names());
+    assert_eq!(at(day(80)), Decision::Keep, "its owner renews it");
+    assert_eq!(at(day(91)), Decision::LeaveAlone);
+}
+
+#[tokio::test]
+async fn a_secret_of_somebody_else_that_cannot_be_served_is_reported_and_not_written() {
+    for (secret, why) in [
+        (without(of_somebody_else(day(0)), "ca.crt"), "ca.crt is missing or cannot be read"),
+        (without(of_somebody_else(day(0)), "tls.crt"), "tls.crt is missing or cannot be read"),
+        (of_somebody_else(day(100)), "is not valid now for braid-webhook.braid-system.svc"),
+    ] {
+        let before = serde_json::to_value(secret).unwrap();
+        let server = shared(Server { secret: Some(before.clone()), ..Server::with_configuration() });
+        let (mut keeper, tls) = replica(&server);
+        let error = keeper.look(day(0)).await.unwrap_err().to_string();
+        let begins = "use the webhook's Secret braid-system/braid-webhook-tls, which was not made by Braid: ";
+        assert!(error.starts_with(begins) && error.contains(why), "{error}");
+        assert_eq!(server.lock().unwrap().secret, Some(before), "{why}");
+        assert!(server.lock().unwrap().writes.is_empty() && tls.borrow().is_none(), "{why}");
+
+        // Its owner puts it right.
+        server.lock().unwrap().secret = Some(serde_json::to_value(of_somebody_else(day(0))).unwrap());
+        keeper.look(day(0)).await.unwrap();
+        assert!(tls.borrow().is_some(), "{why}");
+    }
+}
+
+#[tokio::test]
+async fn a_secret_of_a_version_that_did_not_mark_its_own_is_renewed_and_marked() {
+    let mut secret = made(day(0)).to_secret("braid-webhook-tls");
+    secret.metadata.annotations = None;
+    let server = shared(Server::with_configuration());
+    server.lock().unwrap().put(serde_json::to_value(secret).unwrap());
+    let (mut keeper, _tls) = replica(&server);
+    keeper.look(day(89)).await.unwrap();
+    assert_eq!(at(day(89), &stored(&server)), Decision::Keep);
+    let marks = server.lock().unwrap().secret.as_ref().unwrap()["metadata"]["annotations"].clone();
+    assert_eq!(marks["braid.dev/made-by"], "braid-controller");
 }
 
 #[test]
@@ -163,8 +263,10 @@ fn a_secret_without_parts_or_with_nonsense_is_no_material() {
         let mut secret = whole.clone();
         let bytes = k8s_openapi::ByteString(b"\xff-----BEGIN CERTIFICATE-----".to_vec());
         secret.data.as_mut().unwrap().insert(nonsense.to_owned(), bytes);
-        let decision = decide(day(0), Material::of(&secret).as_ref(), &config().names());
-        assert_ne!(decision, Decision::Keep, "{nonsense}");
+        let owner = Owner::of(Some(&secret));
+        let decision = decide(day(0), owner, Material::of(&secret).as_ref(), &config().names());
+        assert_eq!(owner, Owner::Us, "{nonsense}");
+        assert!(!matches!(decision, Decision::Keep | Decision::LeaveAlone), "{nonsense}");
     }
 }
 

@@ -5,19 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
+use tower::ServiceExt;
 
 use super::Tls;
+use super::places::{Places, Proof};
 
-/// One API server holds a few connections; more come only from others, and they wait.
-const MOST_CONNECTIONS: usize = 256;
 /// Of a request's head; an API server's has a few hundred bytes. What is not set is 400 KiB for each connection.
 const BUFFER: usize = 16 << 10;
 /// A handshake takes a few milliseconds.
@@ -30,25 +31,23 @@ const REST: Duration = Duration::from_millis(500);
 
 /// Serves for ever. Connections end with this future.
 pub(super) async fn serve(listener: TcpListener, mut tls: Tls, router: Router) -> Infallible {
-    let mut connections = JoinSet::new();
+    let mut places = Places::default();
     loop {
         let Some(config) = present(&mut tls).await else {
             // The certificate's keeper is gone, and the process with it.
             return std::future::pending().await;
         };
-        tokio::select! {
-            Some(_) = connections.join_next() => {}
-            accepted = listener.accept(), if connections.len() < MOST_CONNECTIONS => match accepted {
-                Ok((stream, _)) => {
-                    // The certificate may have changed while nobody came.
-                    let config = tls.borrow().clone().unwrap_or(config);
-                    connections.spawn(connection(stream, config, router.clone()));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "accepting an admission request failed");
-                    tokio::time::sleep(REST).await;
-                }
-            },
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                places.free().await;
+                // The certificate may have changed while nobody came.
+                let config = tls.borrow().clone().unwrap_or(config);
+                places.take(|proof| connection(stream, config, router.clone(), proof));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "accepting an admission request failed");
+                tokio::time::sleep(REST).await;
+            }
         }
     }
 }
@@ -58,7 +57,7 @@ async fn present(tls: &mut Tls) -> Option<Arc<ServerConfig>> {
     tls.wait_for(Option::is_some).await.ok()?.clone()
 }
 
-async fn connection(stream: TcpStream, config: Arc<ServerConfig>, router: Router) {
+async fn connection(stream: TcpStream, config: Arc<ServerConfig>, router: Router, proof: Proof) {
     let stream = match tokio::time::timeout(HANDSHAKE, TlsAcceptor::from(config).accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
@@ -68,12 +67,22 @@ async fn connection(stream: TcpStream, config: Arc<ServerConfig>, router: Router
         }
         Err(_) => return,
     };
-    answer(stream, router).await;
+    answer(stream, router, proof).await;
 }
 
 /// The requests of one connection.
-pub(super) async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin, router: Router) {
-    let service = TowerToHyperService::new(router);
+pub(super) async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin, router: Router, proof: Proof) {
+    let service = service_fn(|request: Request<Incoming>| {
+        let (router, proof) = (router.clone(), proof.clone());
+        async move {
+            let response = router.oneshot(request).await;
+            // Any client can send a head, or a body that never ends.
+            if response.as_ref().is_ok_and(|response| response.status().is_success()) {
+                proof.give();
+            }
+            response
+        }
+    });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE)

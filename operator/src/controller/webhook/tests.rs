@@ -6,11 +6,12 @@ use kube::core::error_boundary::InvalidObject;
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tower::ServiceExt;
 
@@ -35,20 +36,28 @@ pub(crate) async fn serve(listener: TcpListener, tls: Tls, desk: Arc<Desk>) -> I
     super::serve::serve(listener, tls, router(desk)).await
 }
 
-/// Asks over TLS as an API server would: the Service's name, and no CAs but those of the bundle.
-pub(crate) async fn ask(address: SocketAddr, bundle: &[u8], review: &Value) -> std::io::Result<Value> {
+async fn connect(address: SocketAddr, config: ClientConfig) -> std::io::Result<TlsStream<TcpStream>> {
+    let name = ServerName::try_from("braid-webhook.braid-system.svc").unwrap();
+    let stream = TcpStream::connect(address).await?;
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await
+}
+
+/// A client that trusts the CAs of a bundle and no other.
+fn client(bundle: &[u8]) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     for ca in CertificateDer::pem_slice_iter(bundle) {
         roots.add(ca.unwrap()).unwrap();
     }
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)
-        .with_no_client_auth();
-    let name = ServerName::try_from("braid-webhook.braid-system.svc").unwrap();
-    let stream = tokio::net::TcpStream::connect(address).await?;
-    let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+        .with_no_client_auth()
+}
+
+/// Asks over TLS as an API server would: the Service's name, and no CAs but those of the bundle.
+pub(crate) async fn ask(address: SocketAddr, bundle: &[u8], review: &Value) -> std::io::Result<Value> {
+    let mut stream = connect(address, client(bundle)).await?;
     let body = review.to_string();
     let head = format!(
         "POST /validate/pods?timeout=5s HTTP/1.1\r\nHost: braid-webhook.braid-system.svc\r\nConnection: close\r\n\
@@ -370,8 +379,43 @@ async fn the_head_of_a_request_is_short() {
         client.read_to_string(&mut answer).await.unwrap();
         answer
     };
-    let (answer, ()) = tokio::join!(talk, super::serve::answer(server, router(desk(known()))));
+    let (answer, ()) =
+        tokio::join!(talk, super::serve::answer(server, router(desk(known())), places::Proof::default()));
     assert!(answer.starts_with("HTTP/1.1 431 "), "{answer:?}");
+}
+
+/// What to serve with, and the certificate to trust.
+fn self_signed() -> (Tls, Vec<u8>) {
+    let names = ["braid-webhook.braid-system.svc".to_owned()];
+    let made = rcgen::generate_simple_self_signed(names).unwrap();
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    (watch::channel(Some(Arc::new(config))).1, made.cert.pem().into_bytes())
+}
+
+#[tokio::test]
+async fn a_review_is_answered_while_clients_that_ask_nothing_hold_all_places() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (tls, bundle) = self_signed();
+    let serving = tokio::spawn(serve(listener, tls, desk(known())));
+    let mut half = connect(address, client(&bundle)).await.unwrap();
+    half.write_all(b"POST /validate HTTP/1.1\r\nContent-Length: 9\r\n\r\n{").await.unwrap();
+    let mut silent = Vec::new();
+    for _ in 0..2 * places::MOST {
+        silent.push(TcpStream::connect(address).await.unwrap());
+    }
+    let review = pod_review("p", "a");
+    let asked = tokio::time::timeout(std::time::Duration::from_secs(5), ask(address, &bundle, &review));
+    let answer = asked.await.expect("an API server waits no longer").unwrap();
+    assert_eq!(answer["response"]["allowed"], true, "{answer}");
+    assert!(half.read_to_end(&mut Vec::new()).await.is_err(), "the oldest had to give way");
+    serving.abort();
 }
 
 #[tokio::test]

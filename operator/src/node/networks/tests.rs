@@ -67,6 +67,14 @@ async fn a_second_list_removes_what_is_no_longer_there() {
 }
 
 #[tokio::test]
+#[should_panic(expected = "no disk is like that")]
+async fn a_panic_while_a_list_is_compared_is_the_tasks_own() {
+    let (_temp, keeper) = keeper();
+    render::refused(network("old"), "test", String::new()).write(&keeper.dir).unwrap();
+    end(Sync::begin(&keeper.dir), || panic!("no disk is like that")).await;
+}
+
+#[tokio::test]
 async fn a_list_that_was_broken_off_leaves_nothing_behind() {
     let (_temp, mut keeper) = keeper();
     keeper.take(Event::Init).await.unwrap();
