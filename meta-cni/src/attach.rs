@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use cni::chain::{self, Attachment, ChainError};
 use cni::env::Target;
 use cni::exec::{self, Exec};
-use cni::{AddResult, CniError, ContainerId, PluginConfig, point};
+use cni::{AddResult, CniError, ContainerId, point, reference};
 use store::record::AttachmentRecord;
 
 use crate::uplink;
@@ -148,7 +148,7 @@ impl Site<'_> {
     /// Whether a plugin failed that is known to run an IPAM plugin whose executable is not there.
     fn ipam_is_gone(&self, attachment: &AttachmentRecord, failed: &ChainError) -> bool {
         let configs = attachment.list.plugins.iter().filter(|config| *config.plugin() == failed.plugin);
-        configs.filter_map(PluginConfig::ipam_plugin).any(|ipam| exec::find(&ipam, &self.path).is_none())
+        configs.filter_map(reference::ipam_run_by).any(|ipam| exec::find(&ipam, &self.path).is_none())
     }
 
     /// Compares one attachment with its recorded result.
