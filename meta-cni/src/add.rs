@@ -4,7 +4,7 @@ use cni::env::Target;
 use cni::error::chain_text;
 use cni::exec::{self, ExecError};
 use cni::netns::NetnsId;
-use cni::{AddResult, CniError, Code, SpecVersion, point};
+use cni::{AddResult, CniError, Code, SpecVersion, point, reference};
 use store::lookup::LookupError;
 use store::record::{AttachmentRecord, Phase, PodIdentity, Record, RecordKey, now_ms};
 use store::settings::ResultForm;
@@ -123,7 +123,7 @@ fn load(call: &Call, wishes: Wishes) -> Result<Vec<Wanted>, LookupError> {
 fn all_are_installed(call: &Call, plan: &Plan) -> Result<(), CniError> {
     for attachment in &plan.attachments {
         for config in &attachment.list.plugins {
-            let all = std::iter::once(config.plugin().clone()).chain(config.ipam_plugin());
+            let all = std::iter::once(config.plugin().clone()).chain(reference::ipam_run_by(config));
             if let Some(plugin) = all.into_iter().find(|plugin| exec::find(plugin, &call.path).is_none()) {
                 let is_ipam = plugin != *config.plugin();
                 let error = ExecError::NotFound { plugin, path: call.path.clone() }.to_cni_error();

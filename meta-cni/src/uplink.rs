@@ -2,12 +2,9 @@
 //! else, at DEL too: without it their ADD says only "Link not found", and what was never attached cannot be undone and
 //! would be on record for ever. So it is looked for before the plugin is called.
 
-use cni::{CniError, Code, NetworkList};
+use cni::{CniError, Code, NetworkList, reference};
 
 use crate::netlink::{Kernel, is_no_interface};
-
-/// Plugins that build on the interface that `master` names.
-const BUILD_ON_MASTER: [&str; 3] = ["ipvlan", "macvlan", "vlan"];
 
 /// Why a network cannot be attached on this node: the interface that it is built on is not there.
 pub(crate) fn missing(list: &NetworkList) -> Option<CniError> {
@@ -34,7 +31,7 @@ fn named(list: &NetworkList) -> Option<(&str, &str)> {
     };
     let in_pod = value("linkInContainer").and_then(serde_json::Value::as_bool).unwrap_or_default();
     let master = value("master").and_then(serde_json::Value::as_str).filter(|name| !name.is_empty());
-    master.filter(|_| BUILD_ON_MASTER.contains(&plugin) && !in_pod).map(|master| (plugin, master))
+    master.filter(|_| reference::builds_on_master(plugin) && !in_pod).map(|master| (plugin, master))
 }
 
 #[cfg(test)]

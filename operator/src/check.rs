@@ -16,9 +16,9 @@ use serde_json::{Map, Value};
 use store::network::Outcome;
 use store::settings::Settings;
 
-use crate::controller::judgement::{self, Judgement, hints};
+use crate::controller::judgement::{self, Judgement, annotations, hints};
 use crate::manifests::documents::{self, Form, Object};
-use crate::manifests::{Added, Manifests};
+use crate::manifests::{Added, Manifests, lookalikes};
 use crate::node::render;
 use crate::permissions::Permissions;
 use crate::verdict::count;
@@ -157,8 +157,7 @@ fn check_object(origin: &str, object: Object, report: &mut Report<'_>) -> io::Re
         }
         return Ok(());
     }
-    let config = object.fields.get("spec").and_then(|spec| spec.get("config")).and_then(Value::as_str);
-    let hints = config.map(hints).unwrap_or_default();
+    let hints = hints_of_object(&object.fields);
     match report.manifests.add(origin, object) {
         Added::Network(network, None) => {
             let place = network.to_string();
@@ -168,6 +167,17 @@ fn check_object(origin: &str, object: Object, report: &mut Report<'_>) -> io::Re
         Added::Wrong(Wrong { place, reason, .. }) => report.error(origin, &place, &reason),
         Added::Other => Ok(()),
     }
+}
+
+/// What is allowed in the object of a network, and seldom meant.
+fn hints_of_object(object: &Map<String, Value>) -> Vec<String> {
+    let config = object.get("spec").and_then(|spec| spec.get("config")).and_then(Value::as_str);
+    let mut found: Vec<_> = config.map(hints).unwrap_or_default().into_iter().map(str::to_owned).collect();
+    found.extend(lookalikes::unknown_keys(object));
+    let annotations = object.get("metadata").and_then(|metadata| metadata.get("annotations"));
+    let keys = annotations.and_then(Value::as_object).into_iter().flat_map(Map::keys);
+    found.extend(keys.filter_map(|key| annotations::misspelt(key, annotations::OF_NETWORKS)));
+    found
 }
 
 /// A configuration of the runtime, with the plugins of its subdirectory.

@@ -2,13 +2,14 @@
 //!
 //! Read are `*.yaml`, `*.yml` and `*.json` directly in the directory, in the order of their names; hidden
 //! files and subdirectories are not, as with `kubectl apply -f`. A file may hold several documents, and a
-//! document may be a `List`. Objects of other kinds are passed over. A NetworkAttachmentDefinition without
+//! document may be a `List`. Objects of other kinds are passed over, but not those whose kind is nearly ours. A NetworkAttachmentDefinition without
 //! namespace is of `default`.
 //!
 //! What is wrong is remembered with its file and place, and never hinders the rest. Of several definitions of
 //! one network the first counts: a copy that somebody left behind must not take a network away.
 
 pub mod documents;
+pub(crate) mod lookalikes;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -120,12 +121,12 @@ impl Manifests {
 
     /// Adds one object.
     pub fn add(&mut self, origin: &str, object: Object) -> Added {
-        if object.kind() != KIND {
-            self.others += 1;
-            return Added::Other;
-        }
         let place = object.place.clone();
         let wrong = |place: String, reason| Added::Wrong(Wrong { origin: origin.to_owned(), place, reason });
+        if object.kind() != KIND {
+            self.others += 1;
+            return lookalikes::kind(object.kind()).map_or(Added::Other, |reason| wrong(place, reason));
+        }
         let network = match network_of(&object.fields) {
             Ok(network) => network,
             Err(reason) => return wrong(place, reason),
@@ -210,6 +211,9 @@ fn nad_of(
         None => return Err(format!("it has no apiVersion; it has to be \"{API_VERSION}\"")),
     }
     check_spec(&object)?;
+    if let Some(reason) = lookalikes::misplaced_config(&object) {
+        return Err(reason);
+    }
     for key in ["labels", "annotations"] {
         check_texts(metadata(&object)?, key)?;
     }

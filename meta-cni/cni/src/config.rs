@@ -11,15 +11,12 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::ids::{IdError, NetworkName, PluginType};
+use crate::keys;
 use crate::result::{AddResult, ResultError};
 use crate::version::{SpecVersion, UnknownVersion};
 
 /// Values for capabilities, by capability name: what a runtime or a pod asks of the plugins that declare it.
 pub type CapabilityArgs = Map<String, Value>;
-
-/// Plugins that hand `ipam` to an IPAM plugin. Others may have something of their own under that name.
-pub const WITH_IPAM: &[&str] =
-    &["bridge", "dummy", "host-device", "ipvlan", "macvlan", "ptp", "sriov", "tap", "vlan"];
 
 /// A network: its name, version and plugins.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -349,15 +346,10 @@ impl PluginConfig {
         }
     }
 
-    /// The type of its IPAM plugin.
+    /// The type of its IPAM plugin, if `ipam` is what it usually is; keys in any case, as plugins read them.
     pub fn ipam_type(&self) -> Option<&str> {
-        self.object.get("ipam")?.get("type")?.as_str().filter(|text| !text.is_empty())
-    }
-
-    /// The IPAM plugin that the plugin is known to run.
-    pub fn ipam_plugin(&self) -> Option<PluginType> {
-        let runs_it = WITH_IPAM.contains(&self.plugin.as_str());
-        PluginType::parse(self.ipam_type().filter(|_| runs_it)?).ok()
+        let ipam = keys::get(&self.object, "ipam")?.as_object()?;
+        keys::get(ipam, "type")?.as_str().filter(|text| !text.is_empty())
     }
 
     /// Whether the plugin declares `capability`.

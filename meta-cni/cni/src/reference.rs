@@ -15,6 +15,7 @@ pub mod shape;
 mod tables;
 
 use crate::config::PluginConfig;
+use crate::ids::PluginType;
 use crate::keys;
 
 pub use outside::{Outside, forgets_addresses_without_namespace, leaves_outside, needs_requests_at_del};
@@ -153,28 +154,62 @@ pub fn runs_ipam(name: &str) -> bool {
     plugin(name).map_or(OTHERS_WITH_IPAM.contains(&name), |plugin| plugin.ipam != Ipam::Ignored)
 }
 
-/// Whether a plugin of the table takes an interface of the node from this key; of any of them, in any case.
+/// Every key of every plugin, those within the values of others included.
+pub fn every_key() -> impl Iterator<Item = &'static Key> {
+    tables::PLUGINS.iter().flat_map(|plugin| with_inner(plugin.keys))
+}
+
+fn with_inner(keys: &'static [Key]) -> Box<dyn Iterator<Item = &'static Key>> {
+    Box::new(keys.iter().flat_map(|key| std::iter::once(key).chain(with_inner(key.kind.inner()))))
+}
+
+/// Whether some plugin takes an interface of the node from this key, in any case.
 pub fn names_interface(key: &str) -> bool {
-    any_key(|known| {
-        matches!(known.kind, Kind::Interface | Kind::NewInterface | Kind::Device)
-            && keys::same(key, known.name)
-    })
+    every_key().any(|known| known.kind.is_interface_of_node() && keys::same(key, known.name))
 }
 
-/// Whether a plugin of the table takes a path of the node from this key; of any of them, in any case.
+/// Whether some plugin takes a path of the node from this key, in any case.
 pub fn names_path(key: &str) -> bool {
-    any_key(|known| matches!(known.kind, Kind::Path) && keys::same(key, known.name))
+    every_key().any(|known| matches!(known.kind, Kind::Path) && keys::same(key, known.name))
 }
 
-fn any_key(holds: impl Fn(&Key) -> bool + Copy) -> bool {
-    tables::PLUGINS.iter().any(|plugin| any_of(plugin.keys, holds))
+/// The IPAM plugin that the plugin of a configuration is known to run.
+pub fn ipam_run_by(config: &PluginConfig) -> Option<PluginType> {
+    let name = config.ipam_type().filter(|_| runs_ipam(config.plugin().as_str()))?;
+    PluginType::parse(name).ok()
 }
 
-fn any_of(keys: &[Key], holds: impl Fn(&Key) -> bool + Copy) -> bool {
-    keys.iter().any(|key| holds(key) || any_of(key.kind.inner(), holds))
+/// Whether a plugin takes a hardware address from CNI_ARGS; one that is not known is trusted to.
+pub fn may_read_mac(config: &PluginConfig) -> bool {
+    called(config).is_none_or(|plugin| plugin.reads_mac)
+}
+
+/// Whether a plugin, or its IPAM plugin, takes an address from CNI_ARGS; one that is not known is trusted to.
+pub fn may_read_ip(config: &PluginConfig) -> bool {
+    match config.ipam_type() {
+        Some(ipam) => ipam_plugin(ipam).is_none_or(|plugin| plugin.reads_ip),
+        // A known plugin without IPAM gives no address at all.
+        None => called(config).is_none(),
+    }
+}
+
+/// Whether a plugin is known to build on the interface that `master` names.
+pub fn builds_on_master(name: &str) -> bool {
+    plugin(name).is_some_and(|plugin| plugin.master != Master::Ignored)
+}
+
+/// The plugin of a configuration, if it is known. An IPAM plugin in the place of another is not: nothing is known of
+/// what it does there.
+pub fn called(config: &PluginConfig) -> Option<&'static Plugin> {
+    plugin(config.plugin().as_str()).filter(|plugin| plugin.role != Role::Ipam)
 }
 
 impl Kind {
+    /// Whether it leads to an interface of the node.
+    pub fn is_interface_of_node(self) -> bool {
+        matches!(self, Self::Interface | Self::NewInterface | Self::Device)
+    }
+
     /// The bytes that a name of an interface may have, if it is one.
     pub fn longest(self) -> Option<usize> {
         match self {
@@ -196,12 +231,6 @@ impl Kind {
 /// Whether a flag of a configuration is set.
 fn is_set(config: &PluginConfig, key: &str) -> bool {
     keys::get(config.object(), key).and_then(serde_json::Value::as_bool) == Some(true)
-}
-
-/// The IPAM plugin that a configuration names, its key in any case; empty is none.
-fn named_ipam(config: &PluginConfig) -> Option<&str> {
-    let ipam = keys::get(config.object(), "ipam")?.as_object()?;
-    keys::get(ipam, "type")?.as_str().filter(|name| !name.is_empty())
 }
 
 #[cfg(test)]

@@ -35,11 +35,11 @@ fn distance(one: &[char], other: &[char]) -> usize {
         let mut current = vec![row + 1];
         for (column, other_letter) in other.iter().enumerate() {
             let replaced = last[column] + usize::from(letter != other_letter);
-            let mut least = replaced.min(last[column + 1] + 1).min(current[column] + 1);
+            let mut fewest = replaced.min(last[column + 1] + 1).min(current[column] + 1);
             if row > 0 && column > 0 && one[row - 1] == *other_letter && *letter == other[column - 1] {
-                least = least.min(before_last[column - 1] + 1);
+                fewest = fewest.min(before_last[column - 1] + 1);
             }
-            current.push(least);
+            current.push(fewest);
         }
         before_last = std::mem::replace(&mut last, current);
     }

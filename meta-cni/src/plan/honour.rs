@@ -2,46 +2,20 @@
 //! honour (4.1.2.1); Multus lets it pass in silence, and a pod comes up with another address than it asked for.
 //!
 //! A plugin that declares the capability can. `ips` and `mac` also reach plugins through CNI_ARGS, which
-//! plugins do not declare: of the reference plugins it is known which read them; any other plugin is
+//! plugins do not declare: of the reference plugins it is known which read them ([`reference`]); any other plugin is
 //! trusted to, since manifests that work with Multus must go on working.
 
 use cni::npwg::Selection;
-use cni::{NetworkList, PluginConfig};
+use cni::{NetworkList, reference};
 
 use super::PlanError;
-
-/// Reference plugins that make an interface, and whether they read MAC from CNI_ARGS.
-const INTERFACES: &[(&str, bool)] = &[
-    ("bridge", true),
-    ("dummy", false),
-    ("host-device", false),
-    ("ipvlan", false),
-    ("loopback", false),
-    ("macvlan", true),
-    ("ptp", false),
-    ("tap", true),
-    ("vlan", false),
-];
-
-/// Reference plugins that change what others made, and whether they read MAC from CNI_ARGS.
-const CHAINED: &[(&str, bool)] = &[
-    ("bandwidth", false),
-    ("firewall", false),
-    ("portmap", false),
-    ("sbr", false),
-    ("tuning", true),
-    ("vrf", false),
-];
-
-/// IPAM plugins that take no address from CNI_ARGS.
-const IPAM_WITHOUT_REQUESTS: &[&str] = &["dhcp"];
 
 pub(super) fn check(network: &str, list: &NetworkList, selection: &Selection) -> Result<(), PlanError> {
     for key in selection.capability_args().keys() {
         let honoured = list.declares(key)
             || match key.as_str() {
-                "ips" => list.plugins.iter().any(reads_addresses),
-                "mac" => list.plugins.iter().any(reads_mac),
+                "ips" => list.plugins.iter().any(reference::may_read_ip),
+                "mac" => list.plugins.iter().any(reference::may_read_mac),
                 _ => false,
             };
         if !honoured {
@@ -69,21 +43,4 @@ fn words(capability: &str) -> (&'static str, &'static str) {
             "it needs a plugin that declares \"capabilities\": {\"infinibandGUID\": true}",
         ),
     }
-}
-
-fn known(plugin: &PluginConfig) -> Option<bool> {
-    let name = plugin.plugin().as_str();
-    INTERFACES.iter().chain(CHAINED).find(|(known, _)| *known == name).map(|(_, reads_mac)| *reads_mac)
-}
-
-fn reads_addresses(plugin: &PluginConfig) -> bool {
-    match plugin.ipam_type() {
-        Some(ipam) => !IPAM_WITHOUT_REQUESTS.contains(&ipam),
-        // A plugin of the reference without IPAM gives no address at all.
-        None => known(plugin).is_none(),
-    }
-}
-
-fn reads_mac(plugin: &PluginConfig) -> bool {
-    known(plugin).unwrap_or(true)
 }

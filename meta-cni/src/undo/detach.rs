@@ -115,7 +115,7 @@ impl Detach<'_> {
 
     /// Lets the IPAM plugin free the addresses by itself.
     fn free_addresses(&self, plugin: &PluginConfig) -> Result<(), ChainError> {
-        let Some(ipam) = plugin.ipam_plugin() else { return Ok(()) };
+        let Some(ipam) = reference::ipam_run_by(plugin) else { return Ok(()) };
         self.call(plugin, |at, config| {
             let (list, result) = (&self.attachment.list, self.attachment.result.as_ref());
             chain::del_addresses(&ipam, self.site.exec, list, config, at, result)
@@ -142,7 +142,7 @@ impl Detach<'_> {
             attached: self.attachment.result.is_some(),
             namespace_is_gone: self.site.netns.is_none(),
             answered: failed.is_answer(),
-            is_missing: failed.plugin_is_gone() || plugin.ipam_plugin().is_some_and(is_missing),
+            is_missing: failed.plugin_is_gone() || reference::ipam_run_by(plugin).is_some_and(is_missing),
             failing_for: self.patience.failing_for,
             grace: self.patience.grace,
         })

@@ -7,14 +7,11 @@ use serde_json::{Map, Value};
 use crate::controller::judgement::Judgement;
 use crate::controller::judgement::pods::asked;
 use crate::manifests::documents::Object;
-use crate::manifests::namespace_of;
+use crate::manifests::{lookalikes, namespace_of};
 
-/// Where kinds of workloads, known and unknown, keep the metadata of their pods.
-const TEMPLATES: &[&[&str]] = &[
-    &["spec", "template", "metadata"],
-    &["template", "metadata"],
-    &["spec", "jobTemplate", "spec", "template", "metadata"],
-];
+/// Where kinds of workloads, known and unknown, keep the template of their pods.
+const TEMPLATES: &[&[&str]] =
+    &[&["spec", "template"], &["template"], &["spec", "jobTemplate", "spec", "template"]];
 
 /// meta-cni's own default for the namespace of a default-network annotation that names none.
 const DEFAULT_NETWORKS_NAMESPACE: &str = "kube-system";
@@ -35,31 +32,45 @@ pub(super) fn examine(object: &Object) -> Findings {
     let mut findings = Findings::default();
     let own = object.fields.get("metadata").and_then(Value::as_object);
     let is_pod = object.kind() == "Pod";
-    let pods: Vec<_> = match (is_pod, own) {
-        (true, Some(metadata)) => vec![(metadata, "metadata".to_owned())],
-        (true, None) => Vec::new(),
-        (false, _) => TEMPLATES.iter().filter_map(|path| template(&object.fields, path)).collect(),
+    let pods: Vec<_> = match is_pod {
+        true => template(&object.fields, &[]).into_iter().collect(),
+        false => TEMPLATES.iter().filter_map(|path| template(&object.fields, path)).collect(),
     };
     findings.found = pods.len();
     let empty = Map::new();
     let own = own.unwrap_or(&empty);
     findings.place = place(object, own);
-    if let (false, Some((_, path))) = (is_pod, pods.first()) {
-        findings.misplaced(own, object.kind(), path);
+    if let (false, Some(pod)) = (is_pod, pods.first()) {
+        findings.misplaced(own, object.kind(), &pod.path);
     }
-    for (metadata, _) in &pods {
-        match namespace_of(if metadata.contains_key("namespace") { metadata } else { own }) {
-            Ok(namespace) => findings.annotations(metadata, namespace),
+    for pod in &pods {
+        match namespace_of(if pod.metadata.contains_key("namespace") { pod.metadata } else { own }) {
+            Ok(namespace) => findings.annotations(pod, namespace),
             Err(reason) => findings.errors.push(reason),
         }
+        findings.warnings.extend(lookalikes::misspelt_in_metadata(pod.metadata));
     }
     findings
 }
 
-fn template<'a>(fields: &'a Map<String, Value>, path: &[&str]) -> Option<(&'a Map<String, Value>, String)> {
-    let (first, rest) = path.split_first()?;
-    let value = rest.iter().try_fold(fields.get(*first)?, |value, key| value.get(*key))?;
-    Some((value.as_object()?, path.join(".")))
+/// A pod, or the template of one.
+struct Pod<'a> {
+    metadata: &'a Map<String, Value>,
+    /// Where the metadata is.
+    path: String,
+    /// Whether its network is the host's.
+    is_of_the_host: bool,
+}
+
+fn template<'a>(fields: &'a Map<String, Value>, path: &[&str]) -> Option<Pod<'a>> {
+    let mut keys = path.iter();
+    let pod = keys.try_fold(fields, |object, key| object.get(*key)?.as_object())?;
+    let path: Vec<_> = path.iter().copied().chain(["metadata"]).collect();
+    Some(Pod {
+        metadata: pod.get("metadata")?.as_object()?,
+        path: path.join("."),
+        is_of_the_host: pod.get("spec").and_then(|spec| spec.get("hostNetwork")) == Some(&Value::Bool(true)),
+    })
 }
 
 fn place(object: &Object, metadata: &Map<String, Value>) -> String {
@@ -83,8 +94,8 @@ impl Findings {
         }
     }
 
-    fn annotations(&mut self, metadata: &Map<String, Value>, namespace: &str) {
-        let annotations = match metadata.get("annotations") {
+    fn annotations(&mut self, pod: &Pod<'_>, namespace: &str) {
+        let annotations = match pod.metadata.get("annotations") {
             None | Some(Value::Null) => return,
             Some(Value::Object(annotations)) => annotations,
             Some(other) => {
@@ -97,7 +108,9 @@ impl Findings {
             Ok(namespaces) => namespaces,
             Err(error) => return self.errors.push(error.to_string()),
         };
-        let Judgement { errors, warnings } = asked(annotations, &own, &default).judgement;
+        let asked = asked(annotations, &own, &default);
+        let Judgement { errors, warnings } =
+            if pod.is_of_the_host { asked.of_host_network() } else { asked.judgement };
         self.errors.extend(errors);
         self.warnings.extend(warnings);
     }

@@ -117,6 +117,86 @@ fn annotations_of_pods_are_judged_as_the_plugin_does() {
 }
 
 #[test]
+fn a_configuration_beside_spec_is_an_error() {
+    let text = format!("{NAD}spec:\nconfig: '{{\"cniVersion\": \"1.0.0\", \"type\": \"bridge\"}}'\n");
+    let (verdict, lines, _) = told(&[("a.yaml", &text)]);
+    assert_eq!(
+        lines[0],
+        "a.yaml: default/a: error: \"config\" is beside \"spec\", not in it, so the network has no configuration; \
+         indent it below \"spec:\""
+    );
+    assert_eq!((verdict, lines.len()), (Verdict::Wrong, 2), "{lines:?}");
+}
+
+#[test]
+fn a_kind_that_is_nearly_ours_is_an_error() {
+    let typo = nad("{}").replace("NetworkAttachment", "NetworkAttachement");
+    let (verdict, lines, _) = told(&[("a.yaml", &typo)]);
+    assert_eq!(
+        lines[0],
+        "a.yaml: document at line 1: error: kind \"NetworkAttachementDefinition\" is not known, so the object is not \
+         read; if it is a network, write \"kind: NetworkAttachmentDefinition\" and \"apiVersion: k8s.cni.cncf.io/v1\""
+    );
+    assert_eq!(verdict, Verdict::Wrong);
+}
+
+#[test]
+fn keys_that_mean_nothing_are_warnings() {
+    let bridge = r#"{"cniVersion":"1.0.0","type":"bridge"}"#;
+    let annotated =
+        |key: &str| nad(bridge).replace("{name: a}", &format!("{{name: a, annotations: {{{key}: x}}}}"));
+    for (text, warning) in [
+        (
+            format!("{}  confg: x\n", nad(bridge)),
+            "default/a: warning: key \"spec.confg\" is not known and has no effect; did you mean \"spec.config\"?",
+        ),
+        (
+            format!("{}more: x\n", nad(bridge)),
+            "default/a: warning: key \"more\" is not known and has no effect; remove it",
+        ),
+        (
+            annotated("k8s.v1.cni.cncf.io/ressourceName"),
+            "default/a: warning: annotation \"k8s.v1.cni.cncf.io/ressourceName\" is not known and has no effect; did you mean \"k8s.v1.cni.cncf.io/resourceName\"?",
+        ),
+        (
+            pod("k8s.v1.cni.cncf.io/network: a"),
+            "Pod app/p: warning: annotation \"k8s.v1.cni.cncf.io/network\" is not known and has no effect; did you mean \"k8s.v1.cni.cncf.io/networks\"?",
+        ),
+        (
+            pod("").replace("annotations", "anotations"),
+            "Pod app/p: warning: key \"metadata.anotations\" is not known and has no effect; did you mean \"metadata.annotations\"?",
+        ),
+    ] {
+        let (verdict, lines, _) = told(&[("a.yaml", &text)]);
+        assert_eq!(lines[0], format!("a.yaml: {warning}"));
+        assert_eq!((verdict, lines.len()), (Verdict::Fine, 2), "{lines:?}");
+    }
+}
+
+#[test]
+fn a_pod_of_the_hosts_network_that_asks_for_networks_is_warned_of() {
+    let host = "spec: {hostNetwork: true}\n";
+    let job = "kind: Job\nmetadata: {name: j, namespace: app}\nspec: {template: {metadata: {annotations: \
+               {k8s.v1.cni.cncf.io/networks: a}}, spec: {hostNetwork: true}}}\n";
+    let ignored = "a pod of the host's network gets no other networks: annotation k8s.v1.cni.cncf.io/networks is ignored";
+    for (text, place) in [
+        (format!("{}{host}", pod("k8s.v1.cni.cncf.io/networks: a")), "Pod app/p"),
+        (job.to_owned(), "Job app/j"),
+    ] {
+        let (verdict, lines, _) = told(&[("a.yaml", &text)]);
+        assert_eq!(lines[0], format!("a.yaml: {place}: warning: {ignored}"));
+        assert_eq!(verdict, Verdict::Fine);
+    }
+    let (verdict, lines, _) =
+        told(&[("a.yaml", &format!("{}{host}", pod("k8s.v1.cni.cncf.io/networks: ','")))]);
+    assert!(
+        lines[0].contains(": warning: a pod of the host's network gets no other networks, but: "),
+        "{lines:?}"
+    );
+    assert_eq!(verdict, Verdict::Fine);
+}
+
+#[test]
 fn templates_of_workloads_are_looked_into() {
     let bad = "{metadata: {annotations: {k8s.v1.cni.cncf.io/networks: ','}}}";
     for (kind, body) in [

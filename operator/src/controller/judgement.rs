@@ -4,7 +4,7 @@
 //!
 //! - **what the plugins themselves would say** of addresses, routes, modes and VLANs. An error is only what
 //!   every version of the plugin refuses for every pod, as its source says (containernetworking/plugins 1.1.1
-//!   to 1.9.1); what is merely odd is a warning. Keys that are not known are the plugin's business.
+//!   to 1.9.1); what is merely odd is a warning, and so is a key that no version has.
 //! - **what networks do to each other**: data directories within one another, addresses that are given twice.
 //!
 //! Nothing here stops meta-cni: it runs what renders. The words go into conditions, admission responses and
@@ -13,12 +13,16 @@
 //! | to | see |
 //! |---|---|
 //! | read values as the plugins do | `reading` |
-//! | judge one plugin | `plugins`, and its IPAM `host_local`, `fixed`, `routes` |
+//! | judge one plugin | `plugins`, its keys `keys`, and its IPAM `host_local`, `fixed`, `routes` |
+//! | find default routes beside the primary network's | `default_route` |
 //! | judge a network among others | `neighbours` |
-//! | judge the annotations of a pod | [`pods`] |
+//! | judge the annotations of a pod | [`pods`], and their keys [`annotations`] |
 
+pub mod annotations;
+mod default_route;
 mod fixed;
 mod host_local;
+mod keys;
 mod neighbours;
 mod plugins;
 pub mod pods;
@@ -62,6 +66,7 @@ pub fn judge_one(network: &RenderedNetwork, others: &Neighbours) -> Judgement {
         Outcome::OnNode { .. } => {}
         Outcome::Ready { list } => {
             examine(list, &mut judgement);
+            judgement.warnings.extend(default_route::warning(list));
             others.compare(&network.network, list, &mut judgement);
         }
     }

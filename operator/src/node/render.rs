@@ -16,11 +16,11 @@
 //! people, and not when the first pod starts. What a plugin alone can judge is left to the plugin. So is one that
 //! the administrator does not permit ([`Permissions`]).
 
-use cni::config::{ConfigError, WITH_IPAM, kind_of};
+use cni::config::{ConfigError, kind_of};
 use cni::error::chain_text;
 use cni::ids::{IdError, PluginType};
 use cni::npwg::{NameError, NetworkRef, RESOURCE_NAME};
-use cni::{NetworkList, NetworkName, PluginConfig};
+use cni::{NetworkList, NetworkName, PluginConfig, reference};
 use crds::NetworkAttachmentDefinition;
 use serde_json::{Map, Value};
 use store::network::{Outcome, RenderedNetwork};
@@ -227,7 +227,7 @@ fn ipam(plugin: &PluginConfig) -> Result<(), String> {
             PluginType::parse(text).map(drop).map_err(|error| format!("\"ipam.type\" is not valid: {error}"))
         }
         Some(Value::String(_)) | None => match object.keys().find(|key| *key != "type") {
-            Some(key) if WITH_IPAM.contains(&plugin.plugin().as_str()) => Err(format!(
+            Some(key) if reference::runs_ipam(plugin.plugin().as_str()) => Err(format!(
                 "\"ipam\" has {key:?} but no \"type\", so no address would be given; name the IPAM plugin, for \
                  example \"host-local\", or leave \"ipam\" out"
             )),

@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 
+use cni::reference::{self, Key, Kind};
 use crds::NetworkAttachmentDefinition;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -166,6 +167,16 @@ fn names_paths_and_keys_of_the_runtime_that_no_rule_permits_are_found() {
     ]);
 }
 
+fn listed<'a>(all: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
+    all.into_iter().map(str::to_ascii_lowercase).collect()
+}
+
+/// The keys of plugins outside the reference set, and those of its table that are meant.
+fn with_table(others: &[&str], is_meant: impl Fn(&Key) -> bool) -> BTreeSet<String> {
+    let of_table = reference::every_key().filter(|key| is_meant(key)).map(|key| key.name);
+    listed(others.iter().copied().chain(of_table))
+}
+
 #[test]
 fn every_key_and_plugin_of_the_lists_counts_and_each_is_in_this_table() {
     let interfaces = [
@@ -184,15 +195,24 @@ fn every_key_and_plugin_of_the_lists_counts_and_each_is_in_this_table() {
         "hostInterface",
         "hostDevice",
     ];
-    let paths =
-        ["dataDir", "resolvConf", "kubeconfig", "log_file", "logFile", "configuration_path", "socket"];
+    let paths = [
+        "dataDir",
+        "resolvConf",
+        "kubeconfig",
+        "log_file",
+        "logFile",
+        "configuration_path",
+        "socket",
+        "daemonSocketPath",
+        "etcd_key_file",
+        "etcd_cert_file",
+        "etcd_ca_cert_file",
+    ];
     let of_runtime = ["prevResult", "runtimeConfig"];
     let take_default_route = ["macvlan", "ipvlan", "ipoib"];
-    let listed = |all: &[&str]| all.iter().map(|key| key.to_ascii_lowercase()).collect::<BTreeSet<_>>();
-    assert_eq!(listed(&interfaces), listed(&uses::INTERFACES));
-    assert_eq!(listed(&paths), listed(&uses::PATHS));
-    assert_eq!(listed(&of_runtime), listed(&uses::OF_RUNTIME));
-    assert_eq!(listed(&take_default_route), listed(&uses::TAKE_DEFAULT_ROUTE));
+    assert_eq!(listed(interfaces), with_table(&uses::INTERFACES, |key| key.kind.is_interface_of_node()));
+    assert_eq!(listed(paths), with_table(&uses::PATHS, |key| matches!(key.kind, Kind::Path)));
+    assert_eq!(listed(of_runtime), listed(uses::OF_RUNTIME));
     assert_refused(
         interfaces.map(|key| (json!({"type": "tuning", key: "eth0"}), "interface \"eth0\" of the host")),
     );

@@ -10,40 +10,26 @@
 
 use std::net::IpAddr;
 
+use cni::keys::folded;
 use cni::npwg::NetworkRef;
+use cni::reference::{self, Master};
 use cni::{NetworkList, NetworkName};
 use serde_json::{Map, Value};
 
 use crate::node::render;
 
-/// Keys that name interfaces of the host: `bridge` (bridge, ovs), `master` (macvlan, ipvlan, vlan, ipoib), those of
-/// host-device and sriov, and what plugins outside the reference set use.
-pub(super) const INTERFACES: [&str; 14] = [
-    "bridge",
-    "device",
-    "deviceid",
-    "hostdevice",
-    "hostinterface",
-    "hwaddr",
-    "interface",
-    "kernelpath",
-    "link",
-    "links",
-    "master",
-    "parent",
-    "pcibusid",
-    "uplink",
-];
-/// Keys that name files, whatever their values look like: plugins start in a directory that nobody chose.
-pub(super) const PATHS: [&str; 7] =
-    ["configuration_path", "datadir", "kubeconfig", "log_file", "logfile", "resolvconf", "socket"];
+/// Keys by which plugins outside the reference set name interfaces of the host (`deviceID`: sriov, and devices that the
+/// runtime gives). Those of the reference set are in its table ([`reference::names_interface`]).
+pub(super) const INTERFACES: [&str; 8] =
+    ["deviceid", "hostdevice", "hostinterface", "interface", "link", "links", "parent", "uplink"];
+/// Keys by which plugins outside the reference set name files, whatever their values look like: plugins start in a
+/// directory that nobody chose. Those of the reference set are in its table ([`reference::names_path`]).
+pub(super) const PATHS: [&str; 2] = ["logfile", "socket"];
 /// Keys that the runtime writes. A forged `prevResult` names interfaces that chained plugins work on, and a
 /// `runtimeConfig` is what a pod, or its devices, would have asked for.
 pub(super) const OF_RUNTIME: [&str; 2] = ["prevresult", "runtimeconfig"];
-/// Plugins that take the interface of the default route where no `master` is named.
-pub(super) const TAKE_DEFAULT_ROUTE: [&str; 3] = ["ipoib", "ipvlan", "macvlan"];
-/// The bridge of the plugin `bridge` where none is named.
-const DEFAULT_BRIDGE: &str = "cni0";
+/// Plugins outside the reference set that take the interface of the default route where no `master` is named.
+pub(super) const TAKE_DEFAULT_ROUTE: [&str; 1] = ["ipoib"];
 
 /// Something that a network uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,14 +74,20 @@ pub(super) fn uses(network: &NetworkRef, list: &NetworkList) -> Vec<Use> {
     found
 }
 
-/// A key as Go compares it.
-fn folded(key: &str) -> String {
-    let fold = |letter| match letter {
-        '\u{17f}' => 's',
-        '\u{212a}' => 'k',
-        other => other.to_ascii_lowercase(),
-    };
-    key.chars().map(fold).collect()
+/// Whether the value of a key, as Go compares it, leads to an interface of the host.
+fn names_interface(key: &str) -> bool {
+    INTERFACES.contains(&key) || reference::names_interface(key)
+}
+
+/// Whether it leads to a file.
+fn names_path(key: &str) -> bool {
+    PATHS.contains(&key) || reference::names_path(key)
+}
+
+/// Whether a plugin takes the interface of the default route where no `master` is named.
+fn takes_default_route(plugin: &str) -> bool {
+    let known = reference::plugin(plugin).is_some_and(|plugin| plugin.master == Master::DefaultRoute);
+    known || TAKE_DEFAULT_ROUTE.contains(&plugin)
 }
 
 /// An object that may be a plugin's configuration, and everything in it.
@@ -107,9 +99,9 @@ fn look(object: &Map<String, Value>, place: &str, found: &mut Vec<Use>) {
             found.push(Use { what: What::OfRuntime, value: key.clone(), place });
         } else if name == "type" && value.is_string() {
             text(What::Plugin, value, &place, found);
-        } else if INTERFACES.contains(&name.as_str()) {
+        } else if names_interface(&name) {
             within(Some(What::Interface), value, &place, found);
-        } else if PATHS.contains(&name.as_str()) {
+        } else if names_path(&name) {
             within(Some(What::Path), value, &place, found);
         } else {
             within(None, value, &place, found);
@@ -127,8 +119,8 @@ fn unnamed(object: &Map<String, Value>, place: &str, found: &mut Vec<Use>) {
     let none = |key| of(key).next().is_none() || of(key).any(|value| value.as_str() == Some(""));
     for plugin in of("type").filter_map(Value::as_str) {
         let value = match plugin {
-            "bridge" if none("bridge") => DEFAULT_BRIDGE,
-            _ if TAKE_DEFAULT_ROUTE.contains(&plugin) && none("master") => "",
+            "bridge" if none("bridge") => reference::DEFAULT_BRIDGE,
+            _ if takes_default_route(plugin) && none("master") => "",
             _ => continue,
         };
         found.push(Use { what: What::Interface, value: value.to_owned(), place: place.to_owned() });

@@ -19,7 +19,7 @@
 //! and that sbr first makes a plain file at the path if its directory is there. At a plain file all of them fail but
 //! tuning and those that do not look for the namespace; bridge does so before it frees addresses, the others behind it.
 
-use super::{Ipam, Role, is_set, named_ipam, plugin};
+use super::{Ipam, called, ipam_plugin, ipam_run_by, is_set};
 use crate::config::PluginConfig;
 
 /// Keys of CNI_ARGS that ask for addresses of an attachment. See [`needs_requests_at_del`].
@@ -41,11 +41,11 @@ pub enum Outside {
 /// What a plugin may leave outside of the namespace; `None` for one that is not known. An IPAM plugin in the place of
 /// another counts as not known: the addresses that it holds are its own.
 pub fn leaves_outside(config: &PluginConfig) -> Option<Outside> {
-    let plugin = plugin(config.plugin().as_str()).filter(|plugin| plugin.role != Role::Ipam)?;
+    let plugin = called(config)?;
     let rules = match plugin.name {
         "bandwidth" | "firewall" | "portmap" => true,
         "bridge" => {
-            is_set(config, "macspoofchk") || (is_set(config, "ipMasq") && named_ipam(config).is_some())
+            is_set(config, "macspoofchk") || (is_set(config, "ipMasq") && config.ipam_type().is_some())
         }
         "ptp" => is_set(config, "ipMasq"),
         _ => false,
@@ -56,9 +56,7 @@ pub fn leaves_outside(config: &PluginConfig) -> Option<Outside> {
 /// Whether DEL without a namespace does not come to free the addresses of the IPAM plugin, in some version: it returns
 /// success before, or fails before.
 pub fn forgets_addresses_without_namespace(config: &PluginConfig) -> bool {
-    let known = plugin(config.plugin().as_str());
-    let runs_ipam = known.is_some_and(|plugin| plugin.ipam != Ipam::Ignored) && named_ipam(config).is_some();
-    runs_ipam
+    ipam_run_by(config).is_some()
         && match config.plugin().as_str() {
             "host-device" => true,
             "ipvlan" | "macvlan" | "vlan" => is_set(config, "linkInContainer"),
@@ -71,6 +69,7 @@ pub fn forgets_addresses_without_namespace(config: &PluginConfig) -> bool {
 /// interface. Other capabilities are needed: portmap removes nothing without `portMappings`, host-device refuses DEL
 /// without its `deviceID`, host-local without any range if all of them came as `ipRanges`.
 pub fn needs_requests_at_del(config: &PluginConfig) -> bool {
-    let Some(plugin) = plugin(config.plugin().as_str()) else { return true };
-    plugin.ipam != Ipam::Ignored && named_ipam(config).is_some_and(|name| super::ipam_plugin(name).is_none())
+    called(config).is_none_or(|plugin| {
+        plugin.ipam != Ipam::Ignored && config.ipam_type().is_some_and(|name| ipam_plugin(name).is_none())
+    })
 }

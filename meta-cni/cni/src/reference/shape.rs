@@ -6,16 +6,16 @@ use std::fmt;
 use serde_json::{Map, Value};
 
 use super::tables::COMMON;
-use super::{Key, Kind, Plugin, ipam_plugin, plugin, runs_ipam};
+use super::{Key, Kind, Plugin, called, ipam_plugin, runs_ipam};
 use crate::config::{PluginConfig, kind_of};
 use crate::{keys, spelling};
 
 /// A key that is not what its plugin reads.
 #[derive(Debug, Clone)]
 pub struct Slip<'a> {
-    /// The object that it is in, such as `ipam.ranges[0][1]`; empty for the plugin's own.
+    /// The object that it is in, such as `ipam.ranges[0][1]`, or the item of an array; empty for the plugin's own.
     pub place: String,
-    /// The key as it is written, with its index where one item of an array is meant.
+    /// The key as it is written; empty for an item of an array.
     pub key: String,
     /// Whose key it would be.
     pub plugin: &'static str,
@@ -44,9 +44,8 @@ pub enum Problem<'a> {
 
 /// Every slip of one plugin's configuration, those of its `ipam` included where both are known.
 pub fn slips(config: &PluginConfig) -> Vec<Slip<'_>> {
-    let known = plugin(config.plugin().as_str()).filter(|plugin| plugin.role != super::Role::Ipam);
     let mut slips = Vec::new();
-    if let Some(plugin) = known {
+    if let Some(plugin) = called(config) {
         Comparison { plugin: plugin.name, slips: &mut slips }.object(
             config.object(),
             "",
@@ -103,23 +102,28 @@ impl<'a> Comparison<'a, '_> {
         }
     }
 
+    /// The value of a key, or an item of an array, whose place is then its own.
     fn value(&mut self, value: &'a Value, place: &str, key: &str, kind: Kind, always: bool) {
         if !kind.takes(value) {
             return self.add(place, key, Problem::WrongKind { found: value, expected: kind, always });
         }
-        let inside = || if place.is_empty() { key.to_owned() } else { format!("{place}.{key}") };
+        let inside = match (place, key) {
+            (place, "") => place.to_owned(),
+            ("", key) => key.to_owned(),
+            (place, key) => format!("{place}.{key}"),
+        };
         match (kind, value) {
-            (Kind::Object(keys), Value::Object(object)) => self.object(object, &inside(), &[keys], true),
-            (Kind::Open(keys), Value::Object(object)) => self.object(object, &inside(), &[keys], false),
+            (Kind::Object(keys), Value::Object(object)) => self.object(object, &inside, &[keys], true),
+            (Kind::Open(keys), Value::Object(object)) => self.object(object, &inside, &[keys], false),
             (Kind::TextMap, Value::Object(object)) => {
                 for (key, value) in object {
-                    self.value(value, &inside(), key, Kind::Text, always);
+                    self.value(value, &inside, key, Kind::Text, always);
                 }
             }
             (_, Value::Array(items)) => {
                 let Some(kind) = kind.item() else { return };
                 for (index, item) in items.iter().enumerate() {
-                    self.value(item, place, &format!("{key}[{index}]"), kind, always);
+                    self.value(item, &format!("{inside}[{index}]"), "", kind, always);
                 }
             }
             _ => {}
@@ -195,12 +199,14 @@ impl fmt::Display for Kind {
     }
 }
 
-/// What is wrong and what to do, without the plugin.
+/// What is wrong and what to do, without the place of the plugin.
 impl fmt::Display for Slip<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.place.is_empty() {
-            write!(f, "{}: ", self.place)?;
-        }
+        match (self.place.as_str(), self.key.as_str()) {
+            ("", _) => Ok(()),
+            (place, "") => f.write_str(place),
+            (place, _) => write!(f, "{place}: "),
+        }?;
         match &self.problem {
             Problem::Unknown { meant } => {
                 write!(f, "{} has no key {:?}, so it has no effect; ", self.plugin, self.key)?;
@@ -210,29 +216,36 @@ impl fmt::Display for Slip<'_> {
                 }
             }
             Problem::WrongKind { found, expected, .. } => {
-                write!(f, "{:?} is {}, not {expected}", self.key, described(found))?;
+                if !self.key.is_empty() {
+                    write!(f, "{:?}", self.key)?;
+                }
+                write!(f, " is {}, not {expected}", described(found, *expected))?;
                 hint(found, *expected).map_or(Ok(()), |hint| write!(f, "; {hint}"))
             }
         }
     }
 }
 
-/// A number is shown as it is, since it may be wrong by its fraction or size alone.
-fn described(found: &Value) -> String {
-    match found {
-        Value::Number(number) => number.to_string(),
-        other => kind_of(other).to_owned(),
+/// A number is shown where it is wrong by its fraction or size alone.
+fn described(found: &Value, expected: Kind) -> String {
+    match (found, expected) {
+        (Value::Number(number), Kind::Whole { .. }) => number.to_string(),
+        (other, _) => kind_of(other).to_owned(),
     }
 }
 
-fn hint(found: &Value, expected: Kind) -> Option<&'static str> {
+fn hint(found: &Value, expected: Kind) -> Option<String> {
+    let fixed = |text: &str| Some(text.to_owned());
     match (found, expected) {
-        (Value::String(_), Kind::Whole { .. }) => Some("write it without quotation marks"),
+        (Value::String(_), Kind::Whole { .. }) => fixed("write it without quotation marks"),
         (Value::Number(_) | Value::Bool(_), _) if expected.takes(&Value::String(String::new())) => {
-            Some("write it in quotation marks")
+            fixed("write it in quotation marks")
         }
         (Value::String(_) | Value::Object(_), Kind::Texts | Kind::Objects(_) | Kind::Sets(_)) => {
-            Some("write it in [ ]")
+            fixed("write it in [ ]")
+        }
+        (Value::String(text), Kind::Object([Key { name, kind: Kind::Text, .. }, ..])) => {
+            Some(format!("write {{{name:?}: {text:?}}}"))
         }
         _ => None,
     }

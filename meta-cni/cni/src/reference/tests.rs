@@ -94,8 +94,6 @@ fn said(json: Value) -> Vec<String> {
 
 #[test]
 fn a_value_of_the_wrong_kind_is_found_wherever_it_is() {
-    let local =
-        |key: &str, value: Value| json!({"type": "bridge", "ipam": {"type": "host-local", key: value}});
     for (json, expected) in [
         (
             json!({"type": "bridge", "isGateway": "true"}),
@@ -108,7 +106,7 @@ fn a_value_of_the_wrong_kind_is_found_wherever_it_is() {
         (json!({"type": "bridge", "mtu": 1400.5}), "\"mtu\" is 1400.5, not a whole number"),
         (
             json!({"type": "bridge", "bridge": 5}),
-            "\"bridge\" is 5, not a string; write it in quotation marks",
+            "\"bridge\" is a number, not a string; write it in quotation marks",
         ),
         (
             json!({"type": "bridge", "vlanTrunk": {"id": 5}}),
@@ -120,7 +118,7 @@ fn a_value_of_the_wrong_kind_is_found_wherever_it_is() {
         ),
         (
             json!({"type": "tuning", "sysctl": {"net.core.somaxconn": 500}}),
-            "sysctl: \"net.core.somaxconn\" is 500, not a string; write it in quotation marks",
+            "sysctl: \"net.core.somaxconn\" is a number, not a string; write it in quotation marks",
         ),
         (json!({"type": "tap", "owner": -1}), "\"owner\" is -1, not a whole number from 0 to 4294967295"),
         (
@@ -129,26 +127,42 @@ fn a_value_of_the_wrong_kind_is_found_wherever_it_is() {
         ),
         (
             json!({"type": "portmap", "conditionsV4": ["-s", 5]}),
-            "\"conditionsV4[1]\" is 5, not a string; write it in quotation marks",
+            "conditionsV4[1] is a number, not a string; write it in quotation marks",
         ),
         (
             json!({"type": "macvlan", "dns": {"nameservers": "10.0.0.1"}}),
             "dns: \"nameservers\" is a string, not an array of strings; write it in [ ]",
         ),
-        (local("subnet", json!(5)), "ipam: \"subnet\" is 5, not a string; write it in quotation marks"),
+    ] {
+        assert_eq!(said(json.clone()), [expected], "{json}");
+    }
+}
+
+#[test]
+fn a_value_of_the_wrong_kind_within_ipam_is_found() {
+    let local =
+        |key: &str, value: Value| json!({"type": "bridge", "ipam": {"type": "host-local", key: value}});
+    for (json, expected) in [
+        (
+            local("subnet", json!(5)),
+            "ipam: \"subnet\" is a number, not a string; write it in quotation marks",
+        ),
         (
             local("ranges", json!([{"subnet": "10.1.0.0/24"}])),
-            "ipam: \"ranges[0]\" is an object, not an array of objects; write it in [ ]",
+            "ipam.ranges[0] is an object, not an array of objects; write it in [ ]",
         ),
         (
             local("ranges", json!([[{"subnet": 5}]])),
-            "ipam.ranges[0][0]: \"subnet\" is 5, not a string; write it in quotation marks",
+            "ipam.ranges[0][0]: \"subnet\" is a number, not a string; write it in quotation marks",
         ),
         (
             local("routes", json!([{"dst": true}])),
             "ipam.routes[0]: \"dst\" is a boolean, not a string; write it in quotation marks",
         ),
-        (local("routes", json!(["10.0.0.0/8"])), "ipam: \"routes[0]\" is a string, not an object"),
+        (
+            local("routes", json!(["10.0.0.0/8"])),
+            "ipam.routes[0] is a string, not an object; write {\"dst\": \"10.0.0.0/8\"}",
+        ),
     ] {
         assert_eq!(said(json.clone()), [expected], "{json}");
     }

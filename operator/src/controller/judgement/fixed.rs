@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 
 use cni::config::kind_of;
+use cni::keys::get;
 use cni::{PluginConfig, SpecVersion};
 use serde_json::{Map, Value};
 
-use super::reading::{Cidr, address, array, cidr, get, no_cidr, text};
+use super::reading::{Cidr, address, array, cidr, no_cidr, text};
 use super::{Scribe, routes};
 
 /// The `ipam` of static. Where a pod may bring addresses by capability, those of the configuration are not

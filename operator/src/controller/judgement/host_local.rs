@@ -4,10 +4,11 @@ use std::net::IpAddr;
 use std::path::{Component, Path, PathBuf};
 
 use cni::config::kind_of;
+use cni::keys::get;
 use cni::{NetworkList, PluginConfig, SpecVersion};
 use serde_json::{Map, Value};
 
-use super::reading::{Cidr, address, array, cidr, get, no_cidr, text};
+use super::reading::{Cidr, address, array, cidr, no_cidr, text};
 use super::{Scribe, routes};
 
 /// The IPAM plugin that this is about.

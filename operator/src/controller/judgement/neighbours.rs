@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use cni::npwg::NetworkRef;
+use cni::reference::DEFAULT_BRIDGE;
 use cni::{NetworkList, PluginConfig};
 use store::network::{Outcome, RenderedNetwork};
 
@@ -221,7 +222,8 @@ fn wire(plugin: &PluginConfig) -> Option<String> {
     };
     match kind {
         "bridge" => {
-            let bridge = text(object, "bridge").ok().filter(|name| !name.is_empty()).unwrap_or("cni0");
+            let bridge =
+                text(object, "bridge").ok().filter(|name| !name.is_empty()).unwrap_or(DEFAULT_BRIDGE);
             match number(object, "vlan").ok()?.unwrap_or(0) {
                 0 => Some(format!("bridge {bridge:?}")),
                 vlan => Some(format!("bridge {bridge:?}, VLAN {vlan}")),

@@ -1,11 +1,13 @@
-//! One plugin of a configuration: what the plugins of the reference set refuse before they touch anything.
+//! One plugin of a configuration: what the plugins of the reference set refuse before they touch anything. A value of the
+//! wrong kind has been told of by `keys`, and is passed over here.
 
-use cni::config::WITH_IPAM;
+use cni::keys::get;
+use cni::reference::{self, Ipam, Master, Role};
 use cni::{NetworkList, PluginConfig};
 use serde_json::{Map, Value};
 
-use super::reading::{flag, get, number, text};
-use super::{Judgement, Scribe, fixed, host_local};
+use super::reading::{flag, number, text};
+use super::{Judgement, Scribe, fixed, host_local, keys};
 use crate::node::render;
 
 /// The highest VLAN.
@@ -17,6 +19,12 @@ const LARGEST_MTU: i64 = 65535;
 pub(super) fn examine(list: &NetworkList, index: usize, judgement: &mut Judgement) {
     let Some(plugin) = list.plugins.get(index) else { return };
     let mut to = Scribe { judgement, place: render::place(list, index), sure: true };
+    if index == 0 {
+        is_first(plugin, &mut to);
+    }
+    let ipam_decodes = keys::examine(plugin, &mut to);
+    keys::names(plugin, &mut to);
+    needs(plugin, index, &mut to);
     match plugin.plugin().as_str() {
         "bridge" => bridge(plugin, &mut to),
         "macvlan" => {
@@ -26,44 +34,41 @@ pub(super) fn examine(list: &NetworkList, index: usize, judgement: &mut Judgemen
         "ipvlan" => {
             mode(plugin, &["l2", "l3", "l3s"], &mut to);
             mtu(plugin, false, &mut to);
-            if index == 0 {
-                needs_ipam(plugin, &mut to);
-            }
         }
-        "vlan" => vlan(plugin, &mut to),
-        "ptp" => {
-            mtu(plugin, false, &mut to);
-            needs_ipam(plugin, &mut to);
+        "vlan" => {
+            vlan_number(plugin, "vlanId", &mut to);
+            mtu(plugin, true, &mut to);
         }
+        "ptp" => mtu(plugin, false, &mut to),
         _ => {}
     }
-    ipam(list, plugin, &mut to);
+    if ipam_decodes {
+        ipam(list, plugin, &mut to);
+    }
+}
+
+/// A plugin that only changes what others made has nothing to change where it is the first.
+fn is_first(plugin: &PluginConfig, to: &mut Scribe<'_>) {
+    let is_chained = reference::called(plugin).is_some_and(|known| known.role == Role::Chained);
+    if is_chained && get(plugin.object(), "prevResult").is_none() {
+        to.error(format_args!(
+            "{} changes what a plugin before it made, and it is the first; put a plugin that makes an interface before \
+             it in \"plugins\"",
+            plugin.plugin().as_str()
+        ));
+    }
 }
 
 fn bridge(plugin: &PluginConfig, to: &mut Scribe<'_>) {
     mtu(plugin, false, to);
-    to.take(text(plugin.object(), "bridge"));
     vlan_number(plugin, "vlan", to);
-    let flags = ["hairpinMode", "promiscMode"].map(|key| to.take(flag(plugin.object(), key)));
-    if flags == [Some(true), Some(true)] {
+    if ["hairpinMode", "promiscMode"].iter().all(|key| flag(plugin.object(), key) == Ok(true)) {
         to.error("\"hairpinMode\" and \"promiscMode\" exclude each other; leave one of them out");
     }
-    for key in ["isGateway", "isDefaultGateway", "forceAddress", "ipMasq"] {
-        to.take(flag(plugin.object(), key));
-    }
-}
-
-fn vlan(plugin: &PluginConfig, to: &mut Scribe<'_>) {
-    if to.take(text(plugin.object(), "master")) == Some("") {
-        to.error("\"master\" is missing; name the host's interface that the VLAN is on");
-    }
-    vlan_number(plugin, "vlanId", to);
-    mtu(plugin, true, to);
-    needs_ipam(plugin, to);
 }
 
 fn vlan_number(plugin: &PluginConfig, key: &str, to: &mut Scribe<'_>) {
-    if let Some(Some(number)) = to.take(number(plugin.object(), key))
+    if let Ok(Some(number)) = number(plugin.object(), key)
         && !(0..=LAST_VLAN).contains(&number)
     {
         to.error(format_args!("{key:?} is {number}, not between 0 and {LAST_VLAN}"));
@@ -71,8 +76,7 @@ fn vlan_number(plugin: &PluginConfig, key: &str, to: &mut Scribe<'_>) {
 }
 
 fn mode(plugin: &PluginConfig, modes: &[&str], to: &mut Scribe<'_>) {
-    to.take(text(plugin.object(), "master"));
-    let Some(mode) = to.take(text(plugin.object(), "mode")) else { return };
+    let Ok(mode) = text(plugin.object(), "mode") else { return };
     if !mode.is_empty() && !modes.contains(&mode) {
         to.error(format_args!("\"mode\" is {mode:?}, not one of {}", modes.join(", ")));
     }
@@ -80,7 +84,7 @@ fn mode(plugin: &PluginConfig, modes: &[&str], to: &mut Scribe<'_>) {
 
 /// `checked`: the plugin itself refuses a negative MTU; others take it for none.
 fn mtu(plugin: &PluginConfig, checked: bool, to: &mut Scribe<'_>) {
-    let Some(Some(mtu)) = to.take(number(plugin.object(), "mtu")) else { return };
+    let Ok(Some(mtu)) = number(plugin.object(), "mtu") else { return };
     if mtu < 0 && checked {
         to.error(format_args!("\"mtu\" is {mtu}; leave it out for that of the host's interface"));
     } else if mtu < 0 {
@@ -90,9 +94,14 @@ fn mtu(plugin: &PluginConfig, checked: bool, to: &mut Scribe<'_>) {
     }
 }
 
-/// A plugin that does nothing without an IPAM plugin.
-fn needs_ipam(plugin: &PluginConfig, to: &mut Scribe<'_>) {
-    if ipam_of(plugin).is_none() {
+/// What a plugin does nothing without.
+fn needs(plugin: &PluginConfig, index: usize, to: &mut Scribe<'_>) {
+    let Some(known) = reference::called(plugin) else { return };
+    if known.master == Master::Needed && text(plugin.object(), "master") == Ok("") {
+        to.error("\"master\" is missing; name the host's interface that the network is built on");
+    }
+    let needs_ipam = known.ipam == Ipam::Needed || (known.ipam == Ipam::NeededIfFirst && index == 0);
+    if needs_ipam && ipam_of(plugin).is_none() {
         to.error(format_args!(
             "{} needs an IPAM plugin, and there is none; write for example \"ipam\": {{\"type\": \"host-local\", …}}",
             plugin.plugin().as_str()
@@ -108,7 +117,7 @@ pub(super) fn ipam_of(plugin: &PluginConfig) -> Option<(&Map<String, Value>, &st
 
 fn ipam(list: &NetworkList, plugin: &PluginConfig, to: &mut Scribe<'_>) {
     let Some((ipam, kind)) = ipam_of(plugin) else { return };
-    to.sure = WITH_IPAM.contains(&plugin.plugin().as_str());
+    to.sure = reference::runs_ipam(plugin.plugin().as_str());
     match kind {
         host_local::HOST_LOCAL => host_local::examine(ipam, plugin, list.version, to),
         "static" => fixed::examine(ipam, plugin, list.version, to),

@@ -1,5 +1,7 @@
 //! The network annotations of one pod, by the parser that meta-cni runs.
 
+use std::collections::BTreeSet;
+
 use cni::config::kind_of;
 use cni::error::chain_text;
 use cni::npwg::selection::{Selection, SelectionError};
@@ -7,6 +9,10 @@ use cni::npwg::{DEFAULT_NETWORK, NETWORKS, Namespace, parse_default_network, par
 use serde_json::{Map, Value};
 
 use super::Judgement;
+use super::annotations::{OF_PODS, misspelt};
+
+/// What is said of pods that no plugin is asked about.
+const HOST_NETWORK: &str = "a pod of the host's network gets no other networks";
 
 /// What the annotations of a pod ask for.
 #[derive(Debug, Default)]
@@ -33,10 +39,21 @@ pub fn asked(annotations: &Map<String, Value>, own: &Namespace, default: &Namesp
             Err(error) => asked.wrong(DEFAULT_NETWORK, &error),
         }
     }
+    asked.judgement.warnings.extend(annotations.keys().filter_map(|key| misspelt(key, OF_PODS)));
     asked
 }
 
 impl Asked {
+    /// What is to be said where the pod is of the host's network, so that no plugin is called for it: nothing of what it
+    /// asks for is done, and nothing of what is wrong with it keeps it from starting.
+    pub fn of_host_network(self) -> Judgement {
+        let given: BTreeSet<_> = self.selections.iter().map(|(annotation, _)| *annotation).collect();
+        let ignored =
+            given.into_iter().map(|annotation| format!("{HOST_NETWORK}: annotation {annotation} is ignored"));
+        let errors = self.judgement.errors.into_iter().map(|error| format!("{HOST_NETWORK}, but: {error}"));
+        Judgement { errors: Vec::new(), warnings: errors.chain(ignored).collect() }
+    }
+
     fn annotation<'a>(&mut self, annotations: &'a Map<String, Value>, key: &str) -> Option<&'a str> {
         match annotations.get(key)? {
             Value::String(text) => Some(text),

@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use cni::config::kind_of;
+use cni::keys::get;
 use serde_json::{Map, Value};
 
 /// An address with the length of its network's prefix.
@@ -17,12 +18,6 @@ pub(super) struct Cidr {
     pub(super) prefix: u8,
     /// The bits of an address in the form that was written: 32 or 128.
     pub(super) bits: u8,
-}
-
-/// The value of a key in any case, the exact one first; `null` is none.
-pub(super) fn get<'a>(object: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
-    let folded = || object.iter().find(|(name, _)| name.eq_ignore_ascii_case(key)).map(|(_, value)| value);
-    object.get(key).or_else(folded).filter(|value| !value.is_null())
 }
 
 /// A text; empty where it is absent.

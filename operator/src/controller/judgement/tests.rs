@@ -45,7 +45,7 @@ fn assert_said(config: &Value, errors: &[&str], warnings: &[&str]) {
         assert_eq!(said.len(), expected.len(), "{config}: {judgement:?}");
         for (line, expected) in said.iter().zip(expected) {
             let text =
-                line.strip_prefix("plugin ").map_or(line.as_str(), |rest| rest.split_once(": ").unwrap().1);
+                line.strip_prefix("plugin").map_or(line.as_str(), |rest| rest.split_once(": ").unwrap().1);
             assert!(text.starts_with(expected), "{config}: {line:?} does not start with {expected:?}");
         }
     }
@@ -91,14 +91,14 @@ fn what_the_plugins_take_is_taken() {
     for config in [
         host_local(json!({"subnet": "10.1.0.0/24"})),
         host_local(json!({"Subnet": "10.1.0.0/024", "RANGESTART": "10.1.0.0", "rangeEnd": "10.1.0.255"})),
-        host_local(json!({"subnet": "10.1.0.0/24", "gateway": "", "rangeStart": null, "vendor": {"x": 1}})),
+        host_local(json!({"subnet": "10.1.0.0/24", "gateway": "", "rangeStart": null, "_remark": {"x": 1}})),
         host_local(json!({"subnet": "10.1.0.0/30", "rangeStart": "10.1.0.2", "rangeEnd": "10.1.0.2"})),
         host_local(json!({"subnet": "fd00::/126", "gateway": "fd00::1"})),
         host_local(json!({"ranges": [[{"subnet": "10.1.0.0/24"}], [{"subnet": "fd00::/64"}]]})),
         host_local(json!({"ranges": [[{"subnet": "10.1.0.0/25"}, {"subnet": "10.1.0.128/25"}]]})),
         host_local(json!({"subnet": "10.1.0.0/24", "ranges": [[{"subnet": "10.2.0.0/24"}]]})),
         host_local(
-            json!({"subnet": "10.1.0.0/24", "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0", "gw": "fd00::1"}]}),
+            json!({"subnet": "10.1.0.0/24", "routes": [{"dst": "10.9.0.0/16"}, {"dst": "fd01::/64", "gw": "fd00::1"}]}),
         ),
         host_local(json!({"subnet": "10.1.0.0/24", "routes": null, "ranges": null, "dataDir": "/run/x"})),
         json!({"cniVersion": "1.0.0", "type": "bridge", "capabilities": {"ipRanges": true}, "ipam": {"type": "host-local"}}),
@@ -112,7 +112,7 @@ fn what_the_plugins_take_is_taken() {
         with_ipam("dhcp", &json!({})),
         with_ipam("calico-ipam", &json!({"subnet": 7, "ranges": "x"})),
         plugin(json!({"type": "bridge", "vlan": 0, "mtu": 9000, "isGateway": true})),
-        plugin(json!({"type": "bridge", "vlan": 4094, "vendor": -1})),
+        plugin(json!({"type": "bridge", "vlan": 4094, "bridge": "fifteen-letters"})),
         plugin(json!({"type": "macvlan", "master": "eth1", "mode": "passthru", "mtu": 0})),
         plugin(json!({"type": "macvlan", "mode": ""})),
         plugin(json!({"type": "ipvlan", "mode": "l3s", "ipam": {"type": "dhcp"}})),
@@ -200,7 +200,7 @@ fn sets_of_ranges_and_routes_that_host_local_refuses_are_errors() {
             "ipam.routes[0]: \"dst\" is missing",
         ),
         (
-            json!({"subnet": "10.1.0.0/24", "routes": [{"dst": "0.0.0.0/0", "gw": "x"}]}),
+            json!({"subnet": "10.1.0.0/24", "routes": [{"dst": "10.9.0.0/16", "gw": "x"}]}),
             "ipam.routes[0]: \"gw\" is \"x\", which is no",
         ),
         (
@@ -243,7 +243,7 @@ fn what_is_odd_but_taken_is_a_warning() {
             "ipam.routes[0]: \"dst\" 10.9.0.1/16 has host bits set",
         ),
         (
-            host_local(json!({"subnet": "10.1.0.0/24", "routes": [{"dst": "0.0.0.0/0", "gw": "fd00::1"}]})),
+            host_local(json!({"subnet": "10.1.0.0/24", "routes": [{"dst": "10.9.0.0/16", "gw": "fd00::1"}]})),
             "ipam.routes[0]: \"gw\" fd00::1 is of another family",
         ),
         (
@@ -283,7 +283,10 @@ fn what_is_odd_but_taken_is_a_warning() {
 fn what_plugins_refuse_before_they_do_anything_is_an_error() {
     for (config, error) in [
         (json!({"type": "bridge", "vlan": 4095}), "\"vlan\" is 4095, not between 0 and 4094"),
-        (json!({"type": "bridge", "vlan": "5"}), "\"vlan\" is a string, not a number"),
+        (
+            json!({"type": "bridge", "vlan": "5"}),
+            "\"vlan\" is a string, not a whole number; write it without",
+        ),
         (json!({"type": "bridge", "mtu": 1500.5}), "\"mtu\" is 1500.5, not a whole number"),
         (json!({"type": "bridge", "isGateway": "true"}), "\"isGateway\" is a string, not true or false"),
         (
@@ -302,6 +305,7 @@ fn what_plugins_refuse_before_they_do_anything_is_an_error() {
         ),
         (json!({"type": "ipvlan"}), "ipvlan needs an IPAM plugin"),
         (json!({"type": "ptp"}), "ptp needs an IPAM plugin"),
+        (json!({"type": "dummy"}), "dummy needs an IPAM plugin"),
         (json!({"type": "vlan", "vlanId": 5, "ipam": {"type": "dhcp"}}), "\"master\" is missing"),
         (json!({"type": "vlan", "master": "a", "vlanId": -1, "ipam": {"type": "dhcp"}}), "\"vlanId\" is -1"),
         (
@@ -332,10 +336,142 @@ fn what_plugins_refuse_before_they_do_anything_is_an_error() {
     }
 }
 
+/// A configuration in a version that is usual.
+fn usual(mut config: Value) -> Value {
+    config["cniVersion"] = "1.0.0".into();
+    config
+}
+
+#[test]
+fn names_of_interfaces_that_are_too_long_are_errors() {
+    let ipam = json!({"type": "host-local", "subnet": "10.1.0.0/24"});
+    for (config, error) in [
+        (
+            json!({"type": "bridge", "bridge": "sixteen-letters-"}),
+            "\"bridge\": interface name \"sixteen-letters-\" is longer than the 15 bytes that the kernel takes; choose",
+        ),
+        (
+            json!({"type": "bridge", "bridge": "a b"}),
+            "\"bridge\": interface name \"a b\" must not contain blanks",
+        ),
+        (
+            json!({"type": "macvlan", "master": "e".repeat(128)}),
+            "\"master\" is 128 bytes long, and no interface",
+        ),
+        (json!({"type": "host-device", "device": "e".repeat(128)}), "\"device\" is 128 bytes long"),
+        (
+            json!({"type": "bridge", "bridge": "br-of-tenant", "vlan": 100, "isGateway": true, "ipam": ipam}),
+            "the gateway of \"vlan\" 100 is an interface \"br-of-tenant.100\", and no interface",
+        ),
+        (
+            json!({"plugins": [{"type": "macvlan"}, {"type": "vrf", "vrfname": "sixteen-letters-"}]}),
+            "\"vrfname\": interface name \"sixteen-letters-\" is longer",
+        ),
+    ] {
+        let said = alone(&usual(config.clone()));
+        assert_eq!((said.errors.len(), said.warnings.len()), (1, 0), "{config}: {said:?}");
+        assert!(said.errors[0].contains(error), "{said:?}");
+    }
+    for config in [
+        json!({"type": "macvlan", "master": "e".repeat(127)}),
+        json!({"type": "bridge", "bridge": "br-of-tenant", "vlan": 100, "ipam": ipam}),
+        json!({"type": "vendor", "bridge": "sixteen-letters-"}),
+    ] {
+        assert_said(&usual(config), &[], &[]);
+    }
+}
+
+#[test]
+fn a_plugin_that_only_changes_what_others_made_is_not_the_first() {
+    for plugin in ["bandwidth", "firewall", "portmap", "sbr", "tuning", "vrf"] {
+        let error =
+            format!("{plugin} changes what a plugin before it made, and it is the first; put a plugin");
+        assert_said(&usual(json!({"type": plugin})), &[&error], &[]);
+        assert_said(&usual(json!({"plugins": [{"type": "macvlan"}, {"type": plugin}]})), &[], &[]);
+    }
+}
+
+#[test]
+fn a_network_that_sets_a_default_route_is_warned_of() {
+    let with_route = |route: Value| host_local(json!({"subnet": "10.1.0.0/24", "routes": [route]}));
+    let mut gateway = host_local(json!({"subnet": "10.1.0.0/24"}));
+    gateway["isDefaultGateway"] = true.into();
+    for (config, reason) in [
+        (with_route(json!({"dst": "0.0.0.0/0"})), "ipam.routes[0]"),
+        (with_route(json!({"dst": "::/0", "table": 254, "priority": 0})), "ipam.routes[0]"),
+        (
+            with_ipam("static", &json!({"routes": [{"dst": "10.0.0.0/8"}, {"dst": "0.0.0.0/00"}]})),
+            "ipam.routes[1]",
+        ),
+        (gateway.clone(), "\"isDefaultGateway\""),
+    ] {
+        let warning =
+            format!("{reason} sets a default route, and a pod that has one by its primary network may");
+        assert_said(&config, &[], &[&warning]);
+    }
+    let chained = json!({"cniVersion": "1.0.0", "plugins": [gateway, {"type": "sbr"}]});
+    for config in [
+        with_route(json!({"dst": "10.0.0.0/8"})),
+        with_route(json!({"dst": "0.0.0.0/0", "table": 100})),
+        with_route(json!({"dst": "0.0.0.0/0", "priority": 500})),
+        json!({"cniVersion": "1.0.0", "type": "bridge", "isDefaultGateway": true}),
+        chained,
+    ] {
+        assert_said(&config, &[], &[]);
+    }
+}
+
+#[test]
+fn a_key_that_a_known_plugin_does_not_have_is_a_warning() {
+    for (config, warning) in [
+        (
+            json!({"type": "bridge", "vendor": -1}),
+            "bridge has no key \"vendor\", so it has no effect; remove it",
+        ),
+        (
+            json!({"type": "bridge", "ipMask": true}),
+            "bridge has no key \"ipMask\", so it has no effect; did you mean \"ipMasq\"?",
+        ),
+        (
+            host_local(json!({"subnet": "10.1.0.0/24", "range_start": "10.1.0.9"})),
+            "ipam: host-local has no key \"range_start\", so it has no effect; did you mean \"rangeStart\"?",
+        ),
+    ] {
+        assert_said(&usual(config), &[], &[warning]);
+    }
+}
+
+#[test]
+fn a_value_that_a_known_plugin_cannot_decode_is_an_error_if_every_version_reads_it() {
+    let chained = |plugin: Value| usual(json!({"plugins": [{"type": "macvlan"}, plugin]}));
+    for (config, error) in [
+        (
+            chained(json!({"type": "tuning", "sysctl": {"net.core.somaxconn": 500}})),
+            "sysctl: \"net.core.somaxconn\" is a number, not a string",
+        ),
+        (
+            chained(json!({"type": "bandwidth", "ingressRate": "1M"})),
+            "\"ingressRate\" is a string, not a whole number from 0",
+        ),
+        (chained(json!({"type": "portmap", "snat": "false"})), "\"snat\" is a string, not true or false"),
+        (
+            usual(json!({"type": "dummy", "dns": {"nameservers": "10.0.0.1"}, "ipam": {"type": "static"}})),
+            "dns: \"nameservers\" is a string, not an array",
+        ),
+    ] {
+        assert_said(&config, &[error], &[]);
+    }
+    assert_said(
+        &usual(json!({"type": "bridge", "portIsolation": 1})),
+        &[],
+        &["\"portIsolation\" is a number, not true"],
+    );
+}
+
 #[test]
 fn a_place_names_the_plugin_of_a_list() {
     let list =
-        json!({"cniVersion": "1.0.0", "plugins": [{"type": "tuning"}, {"type": "bridge", "vlan": -1}]});
+        json!({"cniVersion": "1.0.0", "plugins": [{"type": "macvlan"}, {"type": "bridge", "vlan": -1}]});
     assert_eq!(alone(&list).errors, ["plugins[1] (\"bridge\"): \"vlan\" is -1, not between 0 and 4094"]);
 }
 

@@ -10,11 +10,10 @@ use super::Desk;
 use super::networks::Seen;
 use super::request::{Object, Request};
 use crate::controller::judgement::Judgement;
+use crate::controller::judgement::annotations::{OF_NETWORKS, OF_PODS};
 use crate::controller::judgement::{hints, pods};
 use crate::excerpt::cut;
 
-/// What is said of pods that no plugin is asked about.
-const HOST_NETWORK: &str = "a pod of the host's network gets no other networks";
 /// An annotation that is longer is not judged here: as values in memory it would take a hundred times its length. No
 /// API server takes longer ones.
 const LONGEST: usize = 256 << 10;
@@ -98,6 +97,7 @@ fn network(request: &Request, object: &Object, old: Option<&Object>, desk: &Desk
         Ok(rendered) => {
             let mut judgement = desk.networks.judge(&rendered);
             judgement.warnings.extend(hints(nad.config()).into_iter().map(str::to_owned));
+            judgement.warnings.extend(object.misspelt(OF_NETWORKS));
             judgement
         }
         Err(error) => refusal(error.to_string()),
@@ -134,15 +134,12 @@ fn pod(request: &Request, object: &Object, old: Option<&Object>, desk: &Desk) ->
     // No namespace, no pod: the API server will say so itself.
     let Some(Ok(namespace)) = namespace.map(Namespace::parse) else { return Judgement::default() };
     let asked = pods::asked(&annotations, &namespace, &desk.rules.multus_namespace);
-    let mut judgement = asked.judgement;
     if object.is_of_the_host() {
         // Neither is the annotation wrong nor its networks missing: nobody will look at it.
-        let given: BTreeSet<_> = asked.selections.iter().map(|(annotation, _)| *annotation).collect();
-        let idle =
-            given.into_iter().map(|annotation| format!("{HOST_NETWORK}: annotation {annotation} is ignored"));
-        let errors = judgement.errors.into_iter().map(|error| format!("{HOST_NETWORK}, but: {error}"));
-        return Judgement { errors: Vec::new(), warnings: errors.chain(idle).collect() };
+        return asked.of_host_network();
     }
+    let mut judgement = asked.judgement;
+    judgement.warnings.extend(object.misspelt(OF_PODS));
     for (annotation, selection) in &asked.selections {
         if let Err(error) = desk.rules.isolation.permits(&namespace, &selection.network) {
             judgement.errors.push(format!("annotation {annotation}: {error}"));

@@ -3,15 +3,21 @@
 //! Everything else is skipped where it stands. As values in memory a text such as `[{"a":0},{"a":0},…]` would take a
 //! hundred times its length.
 
+use std::fmt;
+
 use crds::{NetworkAttachmentDefinition, NetworkAttachmentDefinitionSpec};
 use kube::core::TypeMeta;
 use kube::core::admission::{AdmissionResponse, Operation};
 use kube::core::response::Status;
-use serde::Deserialize;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use crate::controller::judgement::annotations::{OF_NETWORKS, OF_PODS, misspelt};
 use crate::lean::{Annotations, MIRROR};
 
+/// So many keys of annotations are kept that are nearly known ones.
+const MOST_NEAR_KEYS: usize = 8;
 /// An API server's have 36 bytes.
 const LONGEST_UID: usize = 128;
 
@@ -83,6 +89,9 @@ pub(super) struct Object<'a> {
     metadata: Metadata,
     #[serde(borrow, default)]
     spec: Option<&'a RawValue>,
+    /// All of it.
+    #[serde(skip)]
+    text: &'a str,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -92,6 +101,51 @@ struct Metadata {
     generate_name: Option<String>,
     namespace: Option<String>,
     annotations: Option<Annotations>,
+}
+
+/// An object, of which only keys of annotations matter.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Named {
+    metadata: NamedMetadata,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct NamedMetadata {
+    annotations: NearKeys,
+}
+
+/// Keys of annotations that are nearly those of pods or networks; others are skipped where they stand.
+#[derive(Default)]
+struct NearKeys(Vec<String>);
+
+impl<'de> Deserialize<'de> for NearKeys {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Keys;
+
+        impl<'de> Visitor<'de> for Keys {
+            type Value = NearKeys;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("annotations")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<NearKeys, M::Error> {
+                let mut near = Vec::new();
+                while let Some(key) = map.next_key::<String>()? {
+                    let is_near = [OF_PODS, OF_NETWORKS].iter().any(|read| misspelt(&key, read).is_some());
+                    if is_near && near.len() < MOST_NEAR_KEYS {
+                        near.push(key);
+                    }
+                    map.next_value::<IgnoredAny>()?;
+                }
+                Ok(NearKeys(near))
+            }
+        }
+
+        deserializer.deserialize_map(Keys)
+    }
 }
 
 /// What a `spec` holds; which of it depends on the kind.
@@ -106,7 +160,7 @@ struct Spec<'a> {
 
 impl<'a> Object<'a> {
     pub(super) fn read(raw: &'a RawValue) -> serde_json::Result<Self> {
-        serde_json::from_str(raw.get())
+        Ok(Self { text: raw.get(), ..serde_json::from_str(raw.get())? })
     }
 
     pub(super) fn namespace(&self) -> Option<&String> {
@@ -116,6 +170,12 @@ impl<'a> Object<'a> {
     /// An annotation, if it is one of those that matter.
     pub(super) fn annotation(&self, key: &str) -> Option<&str> {
         self.metadata.annotations.as_ref()?.0.get(key).map(String::as_str)
+    }
+
+    /// The warnings about annotations whose keys are nearly those that are read.
+    pub(super) fn misspelt(&self, read: &'static [&'static str]) -> Vec<String> {
+        let object: Named = serde_json::from_str(self.text).unwrap_or_default();
+        object.metadata.annotations.0.iter().filter_map(|key| misspelt(key, read)).collect()
     }
 
     /// Whether the kubelet runs it already; refusing its picture would stop nothing.

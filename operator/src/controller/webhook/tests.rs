@@ -188,7 +188,7 @@ async fn networks_are_refused_with_every_error_and_warned_of() {
         (
             json!({"cniVersion": "1.0.0", "type": "bridge", "vlan": 9999, "mtu": "x"}),
             false,
-            "\n- plugin \"bridge\": \"mtu\" is a string, not a number; write it without quotation marks\n- plugin \
+            "\n- plugin \"bridge\": \"mtu\" is a string, not a whole number; write it without quotation marks\n- plugin \
              \"bridge\": \"vlan\" is 9999",
             0,
         ),
@@ -317,6 +317,20 @@ async fn a_pod_of_the_hosts_network_is_told_that_its_annotation_is_ignored() {
     let ignored = "a pod of the host's network gets no other networks: annotation k8s.v1.cni.cncf.io/networks is ignored";
     assert!(allowed);
     assert_eq!(warnings, [ignored]);
+}
+
+#[tokio::test]
+async fn annotations_that_are_nearly_those_of_networks_are_warned_of() {
+    let desk = desk(known());
+    let near = |key: &str| json!({"metadata": {"name": "p", "annotations": {key: "there"}}, "spec": {}});
+    let pod = review(POD, "CREATE", "app", near("k8s.v1.cni.cncf.io/network"), Value::Null);
+    let (allowed, _, warnings) = told(&desk, &pod).await;
+    let expected = "annotation \"k8s.v1.cni.cncf.io/network\" is not known and has no effect; did you mean \
+                    \"k8s.v1.cni.cncf.io/networks\"?";
+    assert!(allowed);
+    assert_eq!(warnings, [expected]);
+    let pod = review(POD, "CREATE", "app", near("example.com/networks"), Value::Null);
+    assert_eq!(told(&desk, &pod).await.2, [""; 0]);
 }
 
 #[tokio::test]
