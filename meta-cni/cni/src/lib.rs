@@ -11,6 +11,7 @@
 //! | run a list of plugins | [`chain`] |
 //! | read what libcni wrote down of an attachment | [`cache`] |
 //! | read a pod's network selections, write its network-status (NPWG standard) | [`npwg`] |
+//! | guess which known word is meant | [`spelling`] |
 //! | let a test end the process at a named point | [`point`] |
 //!
 //! The library knows nothing of Kubernetes clients, threads of its own or global state: environment,
@@ -29,6 +30,7 @@ pub mod npwg;
 pub mod point;
 pub mod result;
 pub mod skel;
+pub mod spelling;
 pub mod version;
 
 pub use args::CniArgs;
