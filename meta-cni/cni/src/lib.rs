@@ -11,6 +11,8 @@
 //! | run a list of plugins | [`chain`] |
 //! | read what libcni wrote down of an attachment | [`cache`] |
 //! | read a pod's network selections, write its network-status (NPWG standard) | [`npwg`] |
+//! | know what the reference plugins take, need and leave | [`reference`] |
+//! | read keys of JSON as Go does | [`keys`] |
 //! | guess which known word is meant | [`spelling`] |
 //! | let a test end the process at a named point | [`point`] |
 //!
@@ -25,9 +27,11 @@ pub mod env;
 pub mod error;
 pub mod exec;
 pub mod ids;
+pub mod keys;
 pub mod netns;
 pub mod npwg;
 pub mod point;
+pub mod reference;
 pub mod result;
 pub mod skel;
 pub mod spelling;
