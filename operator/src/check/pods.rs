@@ -8,6 +8,7 @@ use crate::controller::judgement::Judgement;
 use crate::controller::judgement::pods::asked;
 use crate::manifests::documents::Object;
 use crate::manifests::namespace_of;
+use crate::pod_rules::PodRules;
 
 /// Where kinds of workloads, known and unknown, keep the metadata of their pods.
 const TEMPLATES: &[&[&str]] = &[
@@ -15,9 +16,6 @@ const TEMPLATES: &[&[&str]] = &[
     &["template", "metadata"],
     &["spec", "jobTemplate", "spec", "template", "metadata"],
 ];
-
-/// meta-cni's own default for the namespace of a default-network annotation that names none.
-const DEFAULT_NETWORKS_NAMESPACE: &str = "kube-system";
 
 /// What is found in one object.
 #[derive(Debug, Default)]
@@ -31,7 +29,7 @@ pub(super) struct Findings {
 }
 
 /// Looks at an object; nothing is found in one that is neither a pod nor makes pods.
-pub(super) fn examine(object: &Object) -> Findings {
+pub(super) fn examine(object: &Object, rules: &PodRules) -> Findings {
     let mut findings = Findings::default();
     let own = object.fields.get("metadata").and_then(Value::as_object);
     let is_pod = object.kind() == "Pod";
@@ -49,7 +47,7 @@ pub(super) fn examine(object: &Object) -> Findings {
     }
     for (metadata, _) in &pods {
         match namespace_of(if metadata.contains_key("namespace") { metadata } else { own }) {
-            Ok(namespace) => findings.annotations(metadata, namespace),
+            Ok(namespace) => findings.annotations(metadata, namespace, rules),
             Err(reason) => findings.errors.push(reason),
         }
     }
@@ -83,7 +81,7 @@ impl Findings {
         }
     }
 
-    fn annotations(&mut self, metadata: &Map<String, Value>, namespace: &str) {
+    fn annotations(&mut self, metadata: &Map<String, Value>, namespace: &str, rules: &PodRules) {
         let annotations = match metadata.get("annotations") {
             None | Some(Value::Null) => return,
             Some(Value::Object(annotations)) => annotations,
@@ -91,13 +89,13 @@ impl Findings {
                 return self.errors.push(format!("annotations is {}, not an object", kind_of(other)));
             }
         };
-        let namespaces = Namespace::parse(namespace)
-            .and_then(|own| Ok((own, Namespace::parse(DEFAULT_NETWORKS_NAMESPACE)?)));
-        let (own, default) = match namespaces {
-            Ok(namespaces) => namespaces,
+        let own = match Namespace::parse(namespace) {
+            Ok(namespace) => namespace,
             Err(error) => return self.errors.push(error.to_string()),
         };
-        let Judgement { errors, warnings } = asked(annotations, &own, &default).judgement;
+        let asked = asked(annotations, &own, rules);
+        self.errors.extend(asked.forbidden(&own, rules));
+        let Judgement { errors, warnings } = asked.judgement;
         self.errors.extend(errors);
         self.warnings.extend(warnings);
     }

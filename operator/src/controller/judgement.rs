@@ -13,12 +13,13 @@
 //! | to | see |
 //! |---|---|
 //! | read values as the plugins do | `reading` |
-//! | judge one plugin | `plugins`, and its IPAM `host_local`, `fixed`, `routes` |
+//! | judge one plugin | `plugins`, its `mac`, and its IPAM `host_local`, `fixed`, `routes` |
 //! | judge a network among others | `neighbours` |
 //! | judge the annotations of a pod | [`pods`] |
 
 mod fixed;
 mod host_local;
+mod mac;
 mod neighbours;
 mod plugins;
 pub mod pods;

@@ -5,7 +5,7 @@ use cni::{NetworkList, PluginConfig};
 use serde_json::{Map, Value};
 
 use super::reading::{flag, get, number, text};
-use super::{Judgement, Scribe, fixed, host_local};
+use super::{Judgement, Scribe, fixed, host_local, mac};
 use crate::node::render;
 
 /// The highest VLAN.
@@ -37,6 +37,7 @@ pub(super) fn examine(list: &NetworkList, index: usize, judgement: &mut Judgemen
         }
         _ => {}
     }
+    mac::examine(plugin, &mut to);
     ipam(list, plugin, &mut to);
 }
 

@@ -7,6 +7,7 @@ use cni::npwg::{DEFAULT_NETWORK, NETWORKS, Namespace, parse_default_network, par
 use serde_json::{Map, Value};
 
 use super::Judgement;
+use crate::pod_rules::PodRules;
 
 /// What the annotations of a pod ask for.
 #[derive(Debug, Default)]
@@ -17,18 +18,17 @@ pub struct Asked {
     pub judgement: Judgement,
 }
 
-/// Reads the annotations of a pod of `own`. A default network that names no namespace is of `default`
-/// (`multusNamespace`).
-pub fn asked(annotations: &Map<String, Value>, own: &Namespace, default: &Namespace) -> Asked {
+/// Reads the annotations of a pod of `own`.
+pub fn asked(annotations: &Map<String, Value>, own: &Namespace, rules: &PodRules) -> Asked {
     let mut asked = Asked::default();
     if let Some(text) = asked.annotation(annotations, NETWORKS) {
-        match parse_selections(text, own) {
+        match parse_selections(text, own, rules.max_attachments) {
             Ok(selections) => asked.add("networks", NETWORKS, selections),
             Err(error) => asked.wrong(NETWORKS, &error),
         }
     }
     if let Some(text) = asked.annotation(annotations, DEFAULT_NETWORK) {
-        match parse_default_network(text, default) {
+        match parse_default_network(text, &rules.multus_namespace) {
             Ok(selection) => asked.add("default-network", DEFAULT_NETWORK, vec![selection]),
             Err(error) => asked.wrong(DEFAULT_NETWORK, &error),
         }
@@ -37,6 +37,15 @@ pub fn asked(annotations: &Map<String, Value>, own: &Namespace, default: &Namesp
 }
 
 impl Asked {
+    /// What isolation forbids a pod of `own`.
+    pub fn forbidden(&self, own: &Namespace, rules: &PodRules) -> Vec<String> {
+        let refused = |(annotation, selection): &(&str, Selection)| {
+            let error = rules.isolation.permits(own, &selection.network).err()?;
+            Some(format!("annotation {annotation}: {error}"))
+        };
+        self.selections.iter().filter_map(refused).collect()
+    }
+
     fn annotation<'a>(&mut self, annotations: &'a Map<String, Value>, key: &str) -> Option<&'a str> {
         match annotations.get(key)? {
             Value::String(text) => Some(text),
