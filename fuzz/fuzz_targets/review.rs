@@ -2,17 +2,20 @@
 //! one.
 #![no_main]
 
+use std::num::NonZeroUsize;
 use std::sync::{Arc, LazyLock};
 
 use cni::npwg::{Isolation, Namespace};
 use libfuzzer_sys::fuzz_target;
-use operator::controller::webhook::{Desk, Networks, Rules, answered};
+use operator::controller::webhook::{Desk, Networks, answered};
+use operator::pod_rules::PodRules;
 
 static DESK: LazyLock<Desk> = LazyLock::new(|| Desk {
     networks: Arc::new(Networks::default()),
-    rules: Rules {
+    rules: PodRules {
         isolation: Isolation { enabled: true, ..Isolation::default() },
         multus_namespace: Namespace::parse("kube-system").expect("this is a namespace"),
+        max_attachments: NonZeroUsize::MIN.saturating_add(31),
     },
     metrics: Arc::default(),
 });

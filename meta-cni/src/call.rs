@@ -10,7 +10,7 @@ use cni::{CapabilityArgs, CniError, Code};
 use serde_json::{Map, Value};
 use store::StoreError;
 use store::record::now_ms;
-use store::settings::{Settings, SettingsError};
+use store::settings::{Settings, SettingsError, take_out};
 
 use crate::attach::search_path;
 use crate::log::Log;
@@ -76,6 +76,9 @@ impl Call {
 /// What is not known may be a slip of the pen, with which pods would run otherwise than meant: ADD warns of it.
 /// Other verbs come too often for that, and Multus's settings that have nothing to set are no slip.
 fn tell_passed_over(settings: &Settings, verb: &str, log: &Log) {
+    for path in settings.below_host.iter().filter(|_| verb == "ADD") {
+        log.warn("a setting names a path that is not of this node", &[("setting", path)]);
+    }
     for setting in &settings.passed_over {
         let message = "a setting is passed over";
         if verb == "ADD" && setting.reason.is_none() {
@@ -101,9 +104,12 @@ fn readable(config: &Map<String, Value>) -> Result<(Settings, Vec<SettingsError>
         match Settings::parse(&config) {
             Ok(settings) => return Ok((settings, unreadable)),
             Err(error) => {
-                // An element is named with its place: `delegates[0]`, `logOptions.maxSize`.
+                // An element is named with its place: `delegates[0]`, `logOptions.maxSize`. A key that nobody knows may
+                // hold such letters itself.
                 let key = error.setting.split(['.', '[']).next().unwrap_or_default();
-                if ["runDir", "stateDir", "binDir"].contains(&key) || config.remove(key).is_none() {
+                if ["runDir", "stateDir", "binDir"].contains(&key)
+                    || !(take_out(&mut config, &error.setting) || take_out(&mut config, key))
+                {
                     return Err(error);
                 }
                 unreadable.push(error);

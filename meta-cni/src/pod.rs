@@ -2,7 +2,7 @@
 //!
 //! Annotations come from the runtime (`io.kubernetes.cri.pod-annotations`: containerd since 1.5, CRI-O since
 //! 1.29) or, where it does not pass them, from the pod's file, which is waited for. Isolation is judged here,
-//! for every network that a pod names, before anything is looked up.
+//! for every network that a pod names, and so is how many they are, before anything is looked up.
 
 use std::collections::BTreeMap;
 
@@ -87,7 +87,7 @@ pub(crate) fn wishes(
     };
     let wishes = Wishes {
         default_network: default_network(settings, &pod, &annotations)?,
-        networks: networks(&pod, &namespace, &annotations)?,
+        networks: networks(settings, &pod, &namespace, &annotations)?,
         namespace: Some(namespace.clone()),
         pod: Some(pod.clone()),
     };
@@ -178,12 +178,13 @@ fn default_network(
 }
 
 fn networks(
+    settings: &Settings,
     pod: &PodIdentity,
     namespace: &Namespace,
     annotations: &Annotations,
 ) -> Result<Vec<Selection>, PodError> {
     let annotation = annotations.get(npwg::NETWORKS).map_or("", String::as_str);
-    parse_selections(annotation, namespace).map_err(|source| PodError::Selection {
+    parse_selections(annotation, namespace, settings.max_attachments).map_err(|source| PodError::Selection {
         pod: text(pod),
         annotation: npwg::NETWORKS,
         source,

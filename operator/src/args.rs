@@ -178,7 +178,7 @@ pub struct ControllerArgs {
     /// The Secret that holds the webhook's certificate and key.
     #[arg(long, env = "BRAID_WEBHOOK_SECRET", value_name = "NAME", default_value = "braid-webhook-tls")]
     pub webhook_secret: String,
-    /// A file with the JSON object of settings that the nodes' plugin has: isolation is judged by it.
+    /// A file with the JSON object of settings that the nodes' plugin has: pods are judged by it.
     #[arg(long, env = "BRAID_SETTINGS", value_name = "FILE")]
     pub settings: Option<PathBuf>,
     /// A file with the JSON object of rules for what networks may use, as the nodes have it. Without it: everything.
@@ -230,6 +230,9 @@ pub struct CheckArgs {
     /// A file with the JSON object of rules for what networks may use, as the nodes have it. Without it: everything.
     #[arg(long, value_name = "FILE")]
     pub permissions: Option<PathBuf>,
+    /// A file with the JSON object of settings that the nodes' plugin has: pods are judged by it.
+    #[arg(long, value_name = "FILE")]
+    pub settings: Option<PathBuf>,
     /// Files to check.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,

@@ -4,14 +4,18 @@
 //! annotation parser for pods, the configuration and settings parsers for files of the runtime; and, as at the
 //! controller, from [`judgement`] for what only a run or another network would show.
 
+mod lines;
 mod pods;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use cni::NetworkList;
+use cni::config::ConfigError;
 use cni::config::directory::{self, LoadError};
 use cni::error::chain_text;
+use cni::json_slip;
+use cni::reference::makes_no_interface;
 use serde_json::{Map, Value};
 use store::network::Outcome;
 use store::settings::Settings;
@@ -19,8 +23,9 @@ use store::settings::Settings;
 use crate::controller::judgement::{self, Judgement, annotations, hints};
 use crate::manifests::documents::{self, Form, Object};
 use crate::manifests::{Added, Manifests, lookalikes};
-use crate::node::render;
+use crate::node::render::{self, RenderError};
 use crate::permissions::Permissions;
+use crate::pod_rules::PodRules;
 use crate::verdict::count;
 use crate::{Verdict, Wrong};
 
@@ -28,10 +33,11 @@ use crate::{Verdict, Wrong};
 pub fn check(
     files: &[PathBuf],
     permissions: Permissions,
+    rules: PodRules,
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> io::Result<Verdict> {
-    let mut report = Report::new(out, permissions);
+    let mut report = Report::new(out, permissions, rules);
     let mut unable = false;
     for file in files {
         if let Err(problem) = check_file(file, &mut report)? {
@@ -66,6 +72,7 @@ fn networks(report: &mut Report<'_>) -> io::Result<()> {
 struct Report<'a> {
     out: &'a mut dyn Write,
     manifests: Manifests,
+    rules: PodRules,
     pods: usize,
     configurations: usize,
     errors: usize,
@@ -73,9 +80,9 @@ struct Report<'a> {
 }
 
 impl<'a> Report<'a> {
-    fn new(out: &'a mut dyn Write, permissions: Permissions) -> Self {
+    fn new(out: &'a mut dyn Write, permissions: Permissions, rules: PodRules) -> Self {
         let manifests = Manifests::new(permissions);
-        Self { out, manifests, pods: 0, configurations: 0, errors: 0, warnings: 0 }
+        Self { out, manifests, rules, pods: 0, configurations: 0, errors: 0, warnings: 0 }
     }
 
     fn error(&mut self, origin: &str, place: &str, text: &str) -> io::Result<()> {
@@ -132,7 +139,7 @@ fn check_file(file: &Path, report: &mut Report<'_>) -> io::Result<Result<(), Str
     let origin = file.display().to_string();
     for item in documents::objects(&text, form) {
         match item {
-            Ok(object) => check_object(&origin, object, report)?,
+            Ok(object) => check_object(&origin, &text, object, report)?,
             Err(flaw) => report.error(&origin, &flaw.place, &flaw.reason)?,
         }
     }
@@ -145,8 +152,8 @@ fn is_manifest(text: &str) -> bool {
     first.is_some_and(|object| object.is_ok_and(|object| object.contains_key("kind")))
 }
 
-fn check_object(origin: &str, object: Object, report: &mut Report<'_>) -> io::Result<()> {
-    let pods = pods::examine(&object);
+fn check_object(origin: &str, text: &str, object: Object, report: &mut Report<'_>) -> io::Result<()> {
+    let pods = pods::examine(&object, &report.rules);
     if pods.found > 0 {
         report.pods += pods.found;
         for text in &pods.errors {
@@ -157,13 +164,18 @@ fn check_object(origin: &str, object: Object, report: &mut Report<'_>) -> io::Re
         }
         return Ok(());
     }
-    let hints = hints_of_object(&object.fields);
+    let config = object.fields.get("spec").and_then(|spec| spec.get("config")).and_then(Value::as_str);
+    let config = config.unwrap_or_default().to_owned();
+    let (hints, line) = (hints_of_object(&object.fields), object.line);
     match report.manifests.add(origin, object) {
         Added::Network(network, None) => {
             let place = network.to_string();
             hints.iter().try_for_each(|hint| report.warning(origin, &place, hint))
         }
-        Added::Network(network, Some(reason)) => report.error(origin, &network.to_string(), &reason),
+        Added::Network(network, Some(reason)) => {
+            let reason = where_the_author_sees_it(reason, text, line, &config);
+            report.error(origin, &network.to_string(), &reason)
+        }
         Added::Wrong(Wrong { place, reason, .. }) => report.error(origin, &place, &reason),
         Added::Other => Ok(()),
     }
@@ -178,6 +190,17 @@ fn hints_of_object(object: &Map<String, Value>) -> Vec<String> {
     let keys = annotations.and_then(Value::as_object).into_iter().flat_map(Map::keys);
     found.extend(keys.filter_map(|key| annotations::misspelt(key, annotations::OF_NETWORKS)));
     found
+}
+
+/// A reason that is a slip in the JSON of a configuration, with the line of the file; every other one as it is.
+fn where_the_author_sees_it(reason: String, text: &str, line: usize, config: &str) -> String {
+    let told = |slip| chain_text(&RenderError::Config(ConfigError::NotJson(slip)));
+    match json_slip::first(config).map(told) {
+        Some(as_rendered) if as_rendered == reason => {
+            lines::slip(text, line, config).map(told).unwrap_or(reason)
+        }
+        _ => reason,
+    }
 }
 
 /// A configuration of the runtime, with the plugins of its subdirectory.
@@ -206,6 +229,13 @@ fn configuration(file: &Path, text: &str, report: &mut Report<'_>) -> io::Result
         report.warning(&origin, "", hint)?;
     }
     settings(&origin, &list, report)?;
+    if let Some(why) = makes_no_interface(&list) {
+        report.warning(
+            &origin,
+            "",
+            &format!("{why}; Braid does not take this configuration for the primary network"),
+        )?;
+    }
     Ok(Ok(()))
 }
 
@@ -216,6 +246,9 @@ fn settings(origin: &str, list: &NetworkList, report: &mut Report<'_>) -> io::Re
             Ok(settings) => {
                 for passed_over in &settings.passed_over {
                     report.warning(origin, render::OURSELVES, &passed_over.to_string())?;
+                }
+                for path in &settings.below_host {
+                    report.warning(origin, render::OURSELVES, &path.to_string())?;
                 }
             }
             Err(error) => report.error(origin, render::OURSELVES, &chain_text(&error))?,

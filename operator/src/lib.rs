@@ -6,6 +6,7 @@
 //! | read manifests from files | [`manifests`] |
 //! | make a node's files of them | [`node`] |
 //! | know what authors of networks may use | [`permissions`] |
+//! | know what pods may ask for | [`pod_rules`] |
 //! | judge files without changing anything | [`check`] |
 //! | judge networks and aggregate reports for a cluster | [`controller`] |
 //! | talk to the API server | [`cluster`], [`watching`], [`events`] |
@@ -30,6 +31,7 @@ pub mod manifests;
 pub mod metrics;
 pub mod node;
 pub mod permissions;
+pub mod pod_rules;
 pub mod retry;
 pub mod tasks;
 pub mod uninstall;

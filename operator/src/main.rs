@@ -7,6 +7,7 @@ use anyhow::Context;
 use clap::Parser;
 use operator::args::{Cli, Command, NodeArgs};
 use operator::permissions::Permissions;
+use operator::pod_rules::PodRules;
 use operator::{Verdict, check, controller, logs, node, uninstall};
 
 fn main() -> ExitCode {
@@ -30,8 +31,9 @@ fn run(cli: Cli) -> anyhow::Result<Verdict> {
         }
         Command::Check(args) => {
             let permissions = Permissions::read(args.permissions.as_deref())?;
+            let rules = PodRules::read(args.settings.as_deref())?;
             let (out, err) = (&mut io::stdout().lock(), &mut io::stderr().lock());
-            check::check(&args.files, permissions, out, err).context("print")
+            check::check(&args.files, permissions, rules, out, err).context("print")
         }
     }
 }

@@ -3,10 +3,12 @@
 // Helpers of tests fail as tests do.
 #![allow(clippy::unwrap_used)]
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use cni::npwg::{Isolation, Namespace};
-use operator::controller::webhook::{Desk, Networks, Rules, answered};
+use operator::controller::webhook::{Desk, Networks, answered};
+use operator::pod_rules::PodRules;
 use serde_json::{Value, json};
 
 /// The longest that is read.
@@ -38,9 +40,10 @@ fn review(kind: &Value, object: &Value, marker: &str, content: &str) -> String {
 fn desk() -> Desk {
     Desk {
         networks: Arc::new(Networks::default()),
-        rules: Rules {
+        rules: PodRules {
             isolation: Isolation { enabled: true, ..Isolation::default() },
             multus_namespace: Namespace::parse("kube-system").unwrap(),
+            max_attachments: NonZeroUsize::new(1000).unwrap(),
         },
         metrics: Arc::default(),
     }

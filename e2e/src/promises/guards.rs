@@ -455,4 +455,62 @@ pub const GUARDS: &[Guard] = &[
             replace: "if !is_namespace(&file)? && false {",
         }],
     },
+    Guard {
+        line: 18,
+        holds: "a setting that protects is read in whatever case it is written",
+        test: process(
+            "meta-cni/tests/process/isolation.rs",
+            "isolation::isolation_holds_wherever_a_pod_names_a_network",
+        ),
+        edits: &[Edit {
+            file: "meta-cni/store/src/settings/reader.rs",
+            find: "same(key, setting) && !is_absent(value)",
+            replace: "*key == setting && !is_absent(value)",
+        }],
+    },
+    Guard {
+        line: 18,
+        holds: "a key that nearly is a setting that protects is an error",
+        test: Test {
+            package: "store",
+            target: Target::Lib,
+            file: "meta-cni/store/src/settings/tests.rs",
+            name: "settings::tests::a_misspelt_setting_that_protects_is_an_error_and_others_are_told",
+            runs: &[],
+        },
+        edits: &[Edit {
+            file: "meta-cni/store/src/settings.rs",
+            find: "misspelt::refuse_protecting(key)?;",
+            replace: "let _ = misspelt::refuse_protecting(key);",
+        }],
+    },
+    Guard {
+        line: 19,
+        holds: "a pod that asks for more networks than the administrator allows is refused before anything is looked for",
+        test: process(
+            "meta-cni/tests/process/bounds.rs",
+            "bounds::too_many_networks_are_refused_before_anything_is_looked_for",
+        ),
+        edits: &[Edit {
+            file: "meta-cni/src/pod.rs",
+            find: "parse_selections(annotation, namespace, settings.max_attachments)",
+            replace: "parse_selections(annotation, namespace, std::num::NonZeroUsize::MAX)",
+        }],
+    },
+    Guard {
+        line: 19,
+        holds: "what one annotation and one of its elements ask for is bounded",
+        test: Test {
+            package: "cni",
+            target: Target::Lib,
+            file: "meta-cni/cni/src/npwg/selection/tests.rs",
+            name: "npwg::selection::tests::what_one_annotation_and_one_element_ask_for_is_bounded",
+            runs: &[],
+        },
+        edits: &[Edit {
+            file: "meta-cni/cni/src/npwg/selection/json.rs",
+            find: "is_bounded(&selection)?;",
+            replace: "let _ = is_bounded(&selection);",
+        }],
+    },
 ];

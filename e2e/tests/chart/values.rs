@@ -130,6 +130,8 @@ fn wrong_values_are_refused_with_their_place() {
         ("settings.namespaceIsolation=yes", "/settings/namespaceIsolation"),
         ("settings.networkWait=5", "/settings/networkWait"),
         ("settings.podsAtOnce=-1", "/settings/podsAtOnce"),
+        ("settings.maxAttachments=0", "/settings/maxAttachments"),
+        ("settings.maxAttachments=1001", "/settings/maxAttachments"),
         ("settings.turnWait=60", "/settings/turnWait"),
         ("settings.type=bridge", "/settings/type"),
         ("permissions.rules[0].plugins={bridge}", "/permissions/rules/0"),

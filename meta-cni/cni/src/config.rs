@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::ids::{IdError, NetworkName, PluginType};
+use crate::json_slip::{self, JsonSlip};
 use crate::keys;
 use crate::result::{AddResult, ResultError};
 use crate::version::{SpecVersion, UnknownVersion};
@@ -50,7 +51,7 @@ pub struct PluginConfig {
 pub enum ConfigError {
     /// Not JSON.
     #[error("the configuration is not JSON")]
-    NotJson(#[source] serde_json::Error),
+    NotJson(#[source] JsonSlip),
     /// JSON, but not an object.
     #[error("the configuration is {0}, not a JSON object")]
     NotAnObject(&'static str),
@@ -149,7 +150,7 @@ fn take_versions(object: &Map<String, Value>) -> Result<Option<Vec<String>>, Con
 impl NetworkList {
     /// Reads a list or a single plugin from JSON text. A configuration without a name gets `fallback_name`.
     pub fn parse(text: &[u8], fallback_name: Option<&NetworkName>) -> Result<Self, ConfigError> {
-        Self::from_json(serde_json::from_slice(text).map_err(ConfigError::NotJson)?, fallback_name)
+        Self::from_json(json_slip::from_slice(text).map_err(ConfigError::NotJson)?, fallback_name)
     }
 
     /// As [`NetworkList::parse`], from JSON.

@@ -14,6 +14,7 @@
 //! | know what the reference plugins take, need and leave | [`reference`] |
 //! | read keys of JSON as Go does | [`keys`] |
 //! | guess which known word is meant | [`spelling`] |
+//! | say where a text stops being JSON | [`json_slip`] |
 //! | let a test end the process at a named point | [`point`] |
 //!
 //! The library knows nothing of Kubernetes clients, threads of its own or global state: environment,
@@ -27,6 +28,7 @@ pub mod env;
 pub mod error;
 pub mod exec;
 pub mod ids;
+pub mod json_slip;
 pub mod keys;
 pub mod netns;
 pub mod npwg;

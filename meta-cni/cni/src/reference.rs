@@ -8,8 +8,10 @@
 //! |---|---|
 //! | look up a plugin | [`plugin`] |
 //! | compare a configuration with the keys of its plugin | [`shape`] |
+//! | know whether a network makes an interface | [`makes_no_interface`] |
 //! | know what is left after ADD, and what DEL needs | [`outside`] |
 
+mod interface;
 pub mod outside;
 pub mod shape;
 mod tables;
@@ -18,6 +20,7 @@ use crate::config::PluginConfig;
 use crate::ids::PluginType;
 use crate::keys;
 
+pub use interface::{NoInterface, makes_no_interface};
 pub use outside::{Outside, forgets_addresses_without_namespace, leaves_outside, needs_requests_at_del};
 
 /// The bridge of the plugin `bridge` where the configuration names none.

@@ -14,6 +14,7 @@ use crate::config::kind_of;
 use crate::env::{Environment, Target, Verb};
 use crate::error::{CniError, Code};
 use crate::ids::NetworkName;
+use crate::json_slip;
 use crate::netns::NetnsId;
 use crate::result::AddResult;
 use crate::version::SpecVersion;
@@ -184,7 +185,7 @@ fn version_text(plugin: &dyn Plugin, stdin: &mut dyn Read) -> String {
 
 /// Reads the configuration as far as every plugin needs it.
 fn read_request(text: &[u8], path: Vec<PathBuf>) -> Result<Request, CniError> {
-    let json: Value = serde_json::from_slice(text).map_err(|error| {
+    let json: Value = json_slip::from_slice(text).map_err(|error| {
         CniError::new(Code::DECODING_FAILURE, format!("the configuration on stdin is not JSON: {error}"))
     })?;
     let Value::Object(config) = json else {

@@ -1,6 +1,7 @@
 use cni::npwg::{Namespace, selection::parse_selections};
 use cni::result::Family;
 use serde_json::json;
+use store::settings::Settings;
 
 use super::*;
 
@@ -26,7 +27,9 @@ fn with(mut network: Wanted, element: Value) -> Wanted {
     let mut element = element;
     element["name"] = network.network_ref.as_ref().unwrap().name.as_str().into();
     let annotation = Value::Array(vec![element]).to_string();
-    let mut selections = parse_selections(&annotation, &Namespace::parse("default").unwrap()).unwrap();
+    let mut selections =
+        parse_selections(&annotation, &Namespace::parse("default").unwrap(), Settings::MAX_ATTACHMENTS)
+            .unwrap();
     network.selection = selections.pop();
     network
 }

@@ -9,11 +9,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use cni::config::kind_of;
+use cni::json_slip::{self, JsonSlip};
 use serde_json::{Map, Value};
 
 use crate::lock::Lock;
 use crate::record;
-use crate::settings::Settings;
+use crate::settings::{Settings, given, take_out};
 use crate::{NodeDirectory, StoreError, atomic};
 
 /// The name of our configuration's file. The runtime takes the first configuration by name; those of networks begin
@@ -31,7 +32,7 @@ pub const PATIENCE: Duration = Duration::from_secs(2);
 pub enum RetireError {
     /// Not JSON.
     #[error("it is not JSON")]
-    NotJson(#[source] serde_json::Error),
+    NotJson(#[source] JsonSlip),
     /// Not a configuration of ours.
     #[error("it has no plugin of type {PLUGIN:?}, but is {0}")]
     NotOurs(&'static str),
@@ -39,11 +40,14 @@ pub enum RetireError {
 
 /// The configuration with our plugin marked as retired, for the directory that it is in.
 pub fn retired(text: &[u8], conf_dir: &Path) -> Result<String, RetireError> {
-    let mut json: Value = serde_json::from_slice(text).map_err(RetireError::NotJson)?;
+    let mut json: Value = json_slip::from_slice(text).map_err(RetireError::NotJson)?;
     let found = kind_of(&json);
     let plugin = our_plugin(&mut json).ok_or(RetireError::NotOurs(found))?;
+    // Two spellings of one setting would contradict each other.
+    take_out(plugin, "retired");
     plugin.insert("retired".to_owned(), true.into());
     if conf_dir != Path::new(Settings::CNI_CONF_DIR) {
+        take_out(plugin, "cniConfDir");
         plugin.insert("cniConfDir".to_owned(), conf_dir.to_string_lossy().into());
     }
     Ok(format!("{json:#}\n"))
@@ -53,7 +57,7 @@ pub fn retired(text: &[u8], conf_dir: &Path) -> Result<String, RetireError> {
 pub fn is_retired(text: &[u8]) -> bool {
     let json = serde_json::from_slice::<Value>(text);
     json.is_ok_and(|mut json| {
-        our_plugin(&mut json).is_some_and(|plugin| plugin.get("retired") == Some(&Value::Bool(true)))
+        our_plugin(&mut json).is_some_and(|plugin| given(plugin, "retired") == Ok(Some(&Value::Bool(true))))
     })
 }
 

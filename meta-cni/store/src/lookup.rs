@@ -10,12 +10,13 @@ use std::path::{Path, PathBuf};
 
 use cni::config::directory::{self, LoadError};
 use cni::npwg::{NetworkRef, ObjectName};
+use cni::reference::{NoInterface, makes_no_interface};
 use cni::{CniError, Code, NetworkList, NetworkName};
 
 use crate::StoreError;
 use crate::network::{Outcome, RenderedNetwork};
 use crate::node::NodeFacts;
-use crate::settings::{NetworkReference, PrimarySource, Settings};
+use crate::settings::{NetworkReference, PrimarySource, Settings, below_host_hint};
 use multus::{FILES as MULTUS_FILES, hint as multus_hint};
 pub use multus::{calls_multus, of_multus};
 
@@ -101,7 +102,7 @@ pub enum LookupError {
         source: StoreError,
     },
     /// A configuration cannot be loaded.
-    #[error("load network {network}")]
+    #[error("load network {network}{}", hint_for_absent_file(.source))]
     Load {
         /// Which; a name or a path.
         network: String,
@@ -124,13 +125,26 @@ pub enum LookupError {
     },
     /// Nothing can be the primary.
     #[error(
-        "there is no primary network: {dir} holds no CNI configuration besides those of Braid and Multus{}; install the cluster's network (flannel, calico …) or set \"clusterNetwork\"", multus_hint(.of_multus)
+        "there is no primary network: {dir} holds no CNI configuration besides those of Braid and Multus{}{}{}; install the cluster's network (flannel, calico …) or set \"clusterNetwork\"",
+        multus_hint(.of_multus),
+        hint_for_passed_over(.without_interface),
+        below_host_hint(.dir)
     )]
     NoPrimary {
         /// Where it was looked for.
         dir: PathBuf,
         /// Those of Multus that are there.
         of_multus: Vec<PathBuf>,
+        /// Those that make no interface.
+        without_interface: Vec<(PathBuf, NoInterface)>,
+    },
+    /// What is named as the primary makes no interface.
+    #[error("network {name} cannot be the primary: {why}; name the network that makes the pod's eth0")]
+    NoInterface {
+        /// Which network.
+        name: NetworkName,
+        /// Why.
+        why: NoInterface,
     },
     /// Braid is being taken away, and nothing comes after it.
     #[error(
@@ -152,7 +166,8 @@ pub enum LookupError {
     },
     /// The primary's agent is not up.
     #[error(
-        "the primary network is not ready: {path}, which \"readinessindicatorfile\" names, does not exist; its agent on this node makes that file when it is up"
+        "the primary network is not ready: {path}, which \"readinessindicatorfile\" names, does not exist; its agent on this node makes that file when it is up{}",
+        below_host_hint(.path)
     )]
     NotReady {
         /// The file.
@@ -174,7 +189,7 @@ impl LookupError {
             | Self::NoPrimary { .. }
             | Self::NoNext { .. }
             | Self::NotReady { .. } => Code::TRY_AGAIN_LATER,
-            Self::Refused { .. } | Self::Recursive { .. } => Code::INVALID_CONFIG,
+            Self::Refused { .. } | Self::Recursive { .. } | Self::NoInterface { .. } => Code::INVALID_CONFIG,
             Self::Store { source, .. } => source.code(),
             Self::Load { source, .. } => source.code(),
             Self::Wait(error) => crate::watch::code(error),
@@ -206,7 +221,10 @@ pub fn primary(settings: &Settings) -> Result<Vec<Found>, LookupError> {
     for found in &all {
         refuse_recursion(&found.list)?;
     }
-    Ok(all)
+    match all.first().and_then(|found| Some((&found.list.name, makes_no_interface(&found.list)?))) {
+        Some((name, why)) => Err(LookupError::NoInterface { name: name.clone(), why }),
+        None => Ok(all),
+    }
 }
 
 /// Paths in whose directories a change may bring another primary.
@@ -335,26 +353,49 @@ fn load(path: &Path) -> Result<Found, LookupError> {
     Ok(Found { network: None, list, file: Some(path.to_owned()), device: None })
 }
 
-/// The first configuration of a directory by file name, those of Braid and Multus left out.
+/// The first configuration of a directory by file name that can be a primary: those of Braid and Multus, and those
+/// that make no interface, are left out.
 ///
 /// A file that cannot be loaded is an error and not passed over: it may be the primary's, half written, and
 /// the next one would give pods another network.
 fn first_in(dir: &Path) -> Result<Found, LookupError> {
+    let mut without_interface = Vec::new();
     for path in configurations(dir)? {
         let name = file_name(&path);
         if name.starts_with(MULTUS_FILES) || name.starts_with(OUR_FILES) {
             continue;
         }
         let found = load(&path)?;
-        if meta_plugin(&found.list).is_none() {
-            return Ok(found);
+        if meta_plugin(&found.list).is_some() {
+            continue;
+        }
+        match makes_no_interface(&found.list) {
+            None => return Ok(found),
+            Some(why) => without_interface.push((path, why)),
         }
     }
-    Err(LookupError::NoPrimary { dir: dir.to_owned(), of_multus: of_multus(dir) })
+    Err(LookupError::NoPrimary { dir: dir.to_owned(), of_multus: of_multus(dir), without_interface })
+}
+
+/// Which files were passed over, and why.
+fn hint_for_passed_over(files: &[(PathBuf, NoInterface)]) -> String {
+    let texts = files.iter().map(|(path, why)| format!("{} was passed over: {why}", path.display()));
+    let texts = texts.collect::<Vec<_>>().join("; ");
+    if texts.is_empty() { texts } else { format!(" ({texts})") }
+}
+
+/// What to write for a path that leads nowhere here.
+fn hint_for_absent_file(error: &LoadError) -> String {
+    match error {
+        LoadError::Read { path, source } if source.kind() == std::io::ErrorKind::NotFound => {
+            below_host_hint(path)
+        }
+        _ => String::new(),
+    }
 }
 
 /// What the runtime takes once our configuration is gone: the next one of its directory. Multus's counts; one that
-/// would lead back to us does not.
+/// would lead back to us does not, nor one that makes no interface.
 ///
 /// As for the primary, a file that cannot be loaded is an error and not passed over.
 pub fn next(settings: &Settings) -> Result<Found, LookupError> {
@@ -364,7 +405,7 @@ pub fn next(settings: &Settings) -> Result<Found, LookupError> {
             continue;
         }
         let found = load(&path)?;
-        if !leads_to_us(&found.list) {
+        if !leads_to_us(&found.list) && makes_no_interface(&found.list).is_none() {
             return Ok(found);
         }
     }
@@ -531,6 +572,59 @@ mod tests {
         node.write("net.d/20-b.conflist", "b", "bridge");
         assert_eq!(file(primary(&settings)), node.path("net.d/20-b.conflist"));
         assert_eq!(places_of_primary(&settings), [node.path("net.d/20-b.conflist")]);
+    }
+
+    #[test]
+    fn what_makes_no_interface_is_no_primary() {
+        let node = Node::new();
+        let settings = node.settings(json!({"cniConfDir": node.path("net.d")}));
+        node.write("net.d/200-loopback.conf", "lo", "loopback");
+        node.write("net.d/10-portmap.conf", "ports", "portmap");
+        let error = primary(&settings).unwrap_err();
+        assert!(error.may_pass(), "the primary's agent may still write it: {error}");
+        let text = error.to_string();
+        for (file, why) in [
+            ("200-loopback.conf", "plugin \"loopback\" sets up \"lo\" and makes no eth0"),
+            (
+                "10-portmap.conf",
+                "plugin \"portmap\" needs the interface of a plugin before it, and is the first",
+            ),
+        ] {
+            let passed = format!("{} was passed over: {why}", node.path(&format!("net.d/{file}")).display());
+            assert!(text.contains(&passed), "{text}");
+        }
+        assert!(matches!(next(&settings), Err(LookupError::NoNext { .. })), "nor what comes after us");
+        node.write("net.d/20-b.conflist", "b", "bridge");
+        assert_eq!(file(primary(&settings)), node.path("net.d/20-b.conflist"));
+        assert_eq!(next(&settings).unwrap().file, Some(node.path("net.d/20-b.conflist")));
+        for named in [
+            json!({"clusterNetwork": node.path("net.d/200-loopback.conf")}),
+            json!({"multusMasterCNI": "200-loopback.conf"}),
+            json!({"delegates": [{"name": "lo", "type": "loopback"}]}),
+        ] {
+            let error = primary(&node.settings(named.clone())).unwrap_err();
+            assert!(
+                matches!(error, LookupError::NoInterface { .. }) && !error.may_pass(),
+                "{named}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_path_below_host_that_is_not_there_is_told_to_be_multus_view() {
+        let node = Node::new();
+        for keys in [
+            json!({"multusAutoconfigDir": "/host/etc/nowhere"}),
+            json!({"clusterNetwork": "/host/etc/nowhere/a.conf"}),
+            json!({"multusAutoconfigDir": "/host/etc/nowhere", "multusMasterCNI": "a.conf"}),
+        ] {
+            let settings = Settings::parse(keys.as_object().unwrap()).unwrap();
+            let error = cni::error::chain_text(&primary(&settings).unwrap_err());
+            assert!(error.contains("write \"/etc/nowhere"), "{keys}: {error}");
+        }
+        let settings = node.settings(json!({"readinessindicatorfile": "/host/run/nowhere"}));
+        let error = readiness(&settings).unwrap_err().to_string();
+        assert!(error.ends_with("write \"/run/nowhere\""), "{error}");
     }
 
     #[test]

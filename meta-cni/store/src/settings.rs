@@ -1,11 +1,13 @@
 //! The settings of `meta-cni`: its part of the CNI configuration that the runtime hands it.
 //!
 //! The operator writes them into `00-braid.conflist`, the plugin reads them from stdin, `braid check` from a
-//! file; all through [`Settings::parse`]. Names are those of Multus where the meaning is the same;
+//! file; all through [`Settings::parse`]. Names are those of Multus where the meaning is the same, in any case;
 //! docs/configuration.md sets each beside it. A value that cannot be read, or that contradicts another, is an
 //! error which names the setting; a setting that is not known is passed over, as CNI asks, and told in
-//! [`Settings::passed_over`].
+//! [`Settings::passed_over`], unless it may be meant for one that protects.
 
+mod below_host;
+mod misspelt;
 mod reader;
 
 use std::collections::BTreeSet;
@@ -13,12 +15,16 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use cni::keys::same;
 use cni::npwg::{Isolation, Namespace};
+use cni::spelling::nearest;
 use cni::{NetworkList, NetworkName};
 use serde_json::{Map, Value};
 
-use reader::Reader;
-pub use reader::SettingsError;
+pub use below_host::BelowHost;
+pub(crate) use below_host::hint as below_host_hint;
+use reader::{LOG_OPTIONS, Reader};
+pub use reader::{SettingsError, given, take_out};
 
 /// Whether a value is as good as none: `null`, an empty text.
 pub fn is_absent(value: &Value) -> bool {
@@ -52,6 +58,8 @@ pub struct Settings {
     pub attachment_concurrency: NonZeroUsize,
     /// `podsAtOnce`: how many pods are attached at once on the node, and how many detached.
     pub pods_at_once: PodsAtOnce,
+    /// `maxAttachments`: how many networks a pod may ask for.
+    pub max_attachments: NonZeroUsize,
     /// `turnWait`: how long ADD waits for its turn among them.
     pub turn_wait: Duration,
     /// `networkWait`: how long a network or pod file that is not there yet is waited for.
@@ -78,6 +86,8 @@ pub struct Settings {
     pub multus_cache_dir: PathBuf,
     /// Settings that mean nothing to this version, each with a reason where one is known.
     pub passed_over: Vec<PassedOver>,
+    /// Paths that are written as Multus sees the node, and lead nowhere here.
+    pub below_host: Vec<BelowHost>,
 }
 
 /// Where the primary comes from.
@@ -190,14 +200,17 @@ pub struct PassedOver {
     pub setting: String,
     /// Why, for those of Multus.
     pub reason: Option<&'static str>,
+    /// The setting that is nearest, if one is near.
+    pub meant: Option<&'static str>,
 }
 
 impl std::fmt::Display for PassedOver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.reason {
-            Some(reason) => write!(f, "setting {:?} has no effect: {reason}", self.setting),
-            None => write!(f, "setting {:?} is not known to this version of Braid", self.setting),
+        if let Some(reason) = self.reason {
+            return write!(f, "setting {:?} has no effect: {reason}", self.setting);
         }
+        write!(f, "setting {:?} is not known to this version of Braid", self.setting)?;
+        self.meant.map_or(Ok(()), |meant| write!(f, "; did you mean {meant:?}?"))
     }
 }
 
@@ -231,6 +244,10 @@ impl Settings {
     /// Where runtimes look for configurations, unless told otherwise.
     pub const CNI_CONF_DIR: &str = "/etc/cni/net.d";
 
+    /// How many networks a pod may ask for, unless told otherwise: as many as a virtual machine has slots for devices,
+    /// and more than the pods of network functions have.
+    pub const MAX_ATTACHMENTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(31);
+
     /// Reads the settings from a plugin's configuration.
     pub fn parse(config: &Map<String, Value>) -> Result<Self, SettingsError> {
         let mut reader = Reader::new(config);
@@ -248,6 +265,7 @@ impl Settings {
             bin_dir: reader.path_or("binDir", "/opt/cni/bin")?,
             attachment_concurrency: reader.count("attachmentConcurrency")?,
             pods_at_once: reader.pods_at_once("podsAtOnce")?,
+            max_attachments: reader.max_attachments("maxAttachments", Self::MAX_ATTACHMENTS)?,
             turn_wait: reader.duration("turnWait", Duration::from_secs(120))?,
             network_wait: reader.duration("networkWait", Duration::from_secs(5))?,
             readiness_wait: reader.duration("readinessWait", Duration::from_secs(10))?,
@@ -268,11 +286,12 @@ impl Settings {
             cni_conf_dir: reader.path_or("cniConfDir", Self::CNI_CONF_DIR)?,
             multus_cache_dir: reader.path_or("multusCacheDir", "/var/lib/cni/multus")?,
             passed_over: Vec::new(),
+            below_host: reader.take_below_host(),
         };
         if settings.delegate_timeout.is_zero() {
             return Err(SettingsError::new("delegateTimeout", "is zero; no delegate could ever run"));
         }
-        Ok(Self { passed_over: passed_over(&reader), ..settings })
+        Ok(Self { passed_over: passed_over(&reader)?, ..settings })
     }
 }
 
@@ -321,15 +340,27 @@ fn log(reader: &mut Reader<'_>) -> Result<LogSettings, SettingsError> {
     Ok(LogSettings { level, to_stderr, file, max_bytes: u64::from(mebibytes) << 20, max_backups })
 }
 
-fn passed_over(reader: &Reader<'_>) -> Vec<PassedOver> {
-    let unread = reader.unread().filter(|key| !OF_CNI.contains(key) && !key.starts_with("cni.dev/"));
-    let unread = unread.map(|key| PassedOver {
-        setting: key.to_owned(),
-        reason: OF_MULTUS.iter().find(|(name, _)| *name == key).map(|(_, reason)| *reason),
-    });
+fn passed_over(reader: &Reader<'_>) -> Result<Vec<PassedOver>, SettingsError> {
+    let mut all = Vec::new();
+    for (key, value) in reader.unread().filter(|(key, _)| !is_of_cni(key)) {
+        let reason = OF_MULTUS.iter().find(|(name, _)| same(name, key)).map(|(_, reason)| *reason);
+        if reason.is_none() && !is_absent(value) {
+            misspelt::refuse_protecting(key)?;
+        }
+        all.push(PassedOver { setting: key.to_owned(), reason, meant: nearest(key, reader.known()) });
+    }
     let options = reader.unread_log_options("logOptions");
-    let options = options.map(|key| PassedOver { setting: format!("logOptions.{key}"), reason: None });
-    unread.chain(options).collect()
+    all.extend(options.map(|key| PassedOver {
+        setting: format!("logOptions.{key}"),
+        reason: None,
+        meant: nearest(key, LOG_OPTIONS),
+    }));
+    Ok(all)
+}
+
+/// Whether a key of the plugin's configuration is CNI's and no setting.
+pub fn is_of_cni(key: &str) -> bool {
+    OF_CNI.iter().any(|name| same(name, key)) || key.starts_with("cni.dev/")
 }
 
 #[cfg(test)]

@@ -100,7 +100,7 @@ fn everything_that_is_missing_is_said_at_once() {
 fn standard_input() {
     let deep = format!("{}1{}", "[".repeat(10_000), "]".repeat(10_000));
     for (stdin, code, text) in [
-        (&b""[..], 6, "the configuration on stdin is not JSON: EOF"),
+        (&b""[..], 6, "the configuration on stdin is not JSON: the text is empty"),
         (b"{", 6, "not JSON"),
         (b"hello", 6, "not JSON"),
         (b"{}{}", 6, "trailing characters"),
@@ -191,6 +191,14 @@ fn bad_settings() -> Vec<(Value, &'static str)> {
             json!({"podsAtOnce": -1}),
             "\"podsAtOnce\" is -1; it has to be a whole number from 0 (no bound) to 1000",
         ),
+        (json!({"NamespaceIsolation": 1}), "\"namespaceIsolation\" is 1; it has to be true or false"),
+        (
+            json!({"namespaceIsolation": true, "NamespaceIsolation": false}),
+            "\"namespaceIsolation\" is given twice, as \"NamespaceIsolation\" and \"namespaceIsolation\", with two values",
+        ),
+        (json!({"namespaceIsolation.": true}), "\"namespaceIsolation.\" is not known, but may be meant for"),
+        (json!({"maxAttachments": 0}), "\"maxAttachments\" is 0; it has to be a whole number from 1 to 1000"),
+        (json!({"BinDir": "bin"}), "\"binDir\" is given twice, as \"BinDir\" and \"binDir\""),
         (json!({"networkWait": 5}), "\"networkWait\" is 5; it has to be a text like \"250ms\""),
         (json!({"lockWait": "5 s"}), "\"lockWait\" is \"5 s\""),
         (json!({"delegateTimeout": "0s"}), "\"delegateTimeout\" is zero"),
@@ -293,6 +301,19 @@ fn annotations_in_json() {
         (element(json!({"ips": "10.0.0.1"})), "\"ips\" is a string, not an array"),
         (element(json!({"ips": ["10.0.0.1/33"]})), "\"ips[0]\": \"10.0.0.1/33\" is not an IP address"),
         (element(json!({"mac": "02:00"})), "\"mac\": \"02:00\" is not a hardware address"),
+        (
+            element(json!({"mac": "f1:fd:59:0b:bd:2b"})),
+            "is not a hardware address of an interface: its first byte is odd",
+        ),
+        (
+            element(json!({"name": "default/a"})),
+            "the namespace has a key of its own: write \"namespace\": \"default\"",
+        ),
+        (element(json!({"default-route": ["0.0.0.0"]})), "\"0.0.0.0\" is not the address of a gateway"),
+        (
+            vec!["a"; 301].join(","),
+            "networks asks for 301 networks, and one pod may have 32 (setting \"maxAttachments\")",
+        ),
         (element(json!({"infiniband-guid": "x"})), "\"infiniband-guid\""),
         (element(json!({"bandwidth": {}})), "neither \"ingressRate\" nor \"egressRate\" is given"),
         (element(json!({"bandwidth": {"ingressRate": -1}})), "\"bandwidth.ingressRate\": -1"),
@@ -428,9 +449,10 @@ fn networks_in_the_node_directory() {
 #[test]
 fn the_primarys_configuration() {
     for (code, message, list) in [
-        (11, "10-cluster.conflist: the configuration is not JSON: EOF", ""),
-        (11, "not JSON: EOF", "{\"name\":\"n\",\"plug"),
-        (6, "not JSON: expected", "name: yaml"),
+        (11, "10-cluster.conflist: the configuration is not JSON: the text is empty", ""),
+        (11, "not JSON: the text ends too early", "{\"name\":\"n\",\"plug"),
+        (6, "not JSON: this is no JSON, which begins with {", "name: yaml"),
+        (6, "line 2: JSON has no comments; remove this one (at the ^: ^#…)", "{\n# x\n}"),
         (7, "the configuration is an array, not a JSON object", "[]"),
         (7, "has neither \"type\" (one plugin) nor \"plugins\" (a list)", "{\"name\":\"n\"}"),
         (7, "\"plugins\" is empty", "{\"name\":\"n\",\"plugins\":[]}"),

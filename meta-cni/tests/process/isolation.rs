@@ -21,6 +21,8 @@ fn isolation_holds_wherever_a_pod_names_a_network() {
             (json!({"namespaceIsolation": true, "globalNamespaces": "shared, other"}), "other/net", true),
             (json!({"namespaceIsolation": true, "globalNamespaces": ["other"]}), "other/net", true),
             (json!({"namespaceIsolation": true, "globalNamespaces": "shared"}), "default/net", false),
+            (json!({"NamespaceIsolation": true}), "other/net", false),
+            (json!({"NAMESPACEISOLATION": true, "GlobalNamespaces": ["shared"]}), "default/net", false),
         ] {
             for form in [network.to_owned(), json_form(network)] {
                 let mut node = Node::new();

@@ -37,11 +37,11 @@ fn the_log_is_json_lines_that_say_what_the_call_is_about() {
 #[test]
 fn a_setting_that_nobody_knows_is_told_of_once_per_add_without_being_asked() {
     let mut node = Node::new();
-    node.set(json!({"namespaceIsolatoin": true, "kubeconfig": "/k", "logOptions": {"maxBackup": 1}}));
+    node.set(json!({"netwrkWait": "1s", "kubeconfig": "/k", "logOptions": {"maxBackup": 1}}));
     let answer = node.add("c1").answer();
     let told: Vec<_> = answer.log().iter().map(|line| line["setting"].to_string()).collect();
     assert_eq!(told.len(), 2, "{told:?}");
-    assert!(told[0].contains("namespaceIsolatoin") && told[1].contains("logOptions.maxBackup"), "{told:?}");
+    assert!(told[0].contains("netwrkWait") && told[1].contains("logOptions.maxBackup"), "{told:?}");
     assert_eq!(node.del("c1").answer().stderr, "");
 }
 

@@ -7,6 +7,7 @@
 mod add;
 mod alone;
 mod bad_input;
+mod bounds;
 mod by_hand;
 mod check;
 mod del;

@@ -8,13 +8,11 @@ use crate::controller::judgement::Judgement;
 use crate::controller::judgement::pods::asked;
 use crate::manifests::documents::Object;
 use crate::manifests::{lookalikes, namespace_of};
+use crate::pod_rules::PodRules;
 
 /// Where kinds of workloads, known and unknown, keep the template of their pods.
 const TEMPLATES: &[&[&str]] =
     &[&["spec", "template"], &["template"], &["spec", "jobTemplate", "spec", "template"]];
-
-/// meta-cni's own default for the namespace of a default-network annotation that names none.
-const DEFAULT_NETWORKS_NAMESPACE: &str = "kube-system";
 
 /// What is found in one object.
 #[derive(Debug, Default)]
@@ -28,7 +26,7 @@ pub(super) struct Findings {
 }
 
 /// Looks at an object; nothing is found in one that is neither a pod nor makes pods.
-pub(super) fn examine(object: &Object) -> Findings {
+pub(super) fn examine(object: &Object, rules: &PodRules) -> Findings {
     let mut findings = Findings::default();
     let own = object.fields.get("metadata").and_then(Value::as_object);
     let is_pod = object.kind() == "Pod";
@@ -45,7 +43,7 @@ pub(super) fn examine(object: &Object) -> Findings {
     }
     for pod in &pods {
         match namespace_of(if pod.metadata.contains_key("namespace") { pod.metadata } else { own }) {
-            Ok(namespace) => findings.annotations(pod, namespace),
+            Ok(namespace) => findings.annotations(pod, namespace, rules),
             Err(reason) => findings.errors.push(reason),
         }
         findings.warnings.extend(lookalikes::misspelt_in_metadata(pod.metadata));
@@ -94,7 +92,7 @@ impl Findings {
         }
     }
 
-    fn annotations(&mut self, pod: &Pod<'_>, namespace: &str) {
+    fn annotations(&mut self, pod: &Pod<'_>, namespace: &str, rules: &PodRules) {
         let annotations = match pod.metadata.get("annotations") {
             None | Some(Value::Null) => return,
             Some(Value::Object(annotations)) => annotations,
@@ -102,15 +100,17 @@ impl Findings {
                 return self.errors.push(format!("annotations is {}, not an object", kind_of(other)));
             }
         };
-        let namespaces = Namespace::parse(namespace)
-            .and_then(|own| Ok((own, Namespace::parse(DEFAULT_NETWORKS_NAMESPACE)?)));
-        let (own, default) = match namespaces {
-            Ok(namespaces) => namespaces,
+        let own = match Namespace::parse(namespace) {
+            Ok(namespace) => namespace,
             Err(error) => return self.errors.push(error.to_string()),
         };
-        let asked = asked(annotations, &own, &default);
-        let Judgement { errors, warnings } =
-            if pod.is_of_the_host { asked.of_host_network() } else { asked.judgement };
+        let asked = asked(annotations, &own, rules);
+        let Judgement { errors, warnings } = if pod.is_of_the_host {
+            asked.of_host_network()
+        } else {
+            self.errors.extend(asked.forbidden(&own, rules));
+            asked.judgement
+        };
         self.errors.extend(errors);
         self.warnings.extend(warnings);
     }

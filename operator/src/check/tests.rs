@@ -1,4 +1,10 @@
+use serde_json::json;
+
 use super::*;
+
+fn rules(settings: Value) -> PodRules {
+    PodRules::from(&Settings::parse(settings.as_object().unwrap()).unwrap())
+}
 
 /// Checks files of these names and texts; the verdict, and what was printed without the directory's name.
 fn told(files: &[(&str, &str)]) -> (Verdict, Vec<String>, String) {
@@ -11,7 +17,7 @@ fn told(files: &[(&str, &str)]) -> (Verdict, Vec<String>, String) {
     let paths: Vec<_> =
         files.iter().map(|(name, _)| path(name)).filter(|path| path.parent() == Some(dir.path())).collect();
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let verdict = check(&paths, Permissions::default(), &mut out, &mut err).unwrap();
+    let verdict = check(&paths, Permissions::default(), rules(json!({})), &mut out, &mut err).unwrap();
     let text =
         |bytes: Vec<u8>| String::from_utf8(bytes).unwrap().replace(&format!("{}/", dir.path().display()), "");
     (verdict, text(out).lines().map(str::to_owned).collect(), text(err))
@@ -291,8 +297,14 @@ fn files_that_cannot_be_checked_are_told_apart_from_wrong_ones() {
         assert!(lines[0].starts_with("b.yaml: default/a: error: "), "the others are checked: {lines:?}");
     }
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let verdict =
-        check(&["/nowhere/a.yaml".into(), "/".into()], Permissions::default(), &mut out, &mut err).unwrap();
+    let verdict = check(
+        &["/nowhere/a.yaml".into(), "/".into()],
+        Permissions::default(),
+        rules(json!({})),
+        &mut out,
+        &mut err,
+    )
+    .unwrap();
     assert_eq!(verdict, Verdict::Unable);
     let err = String::from_utf8(err).unwrap();
     assert!(
@@ -351,4 +363,118 @@ fn a_network_of_a_device_is_a_warning() {
     let expected =
         "a.yaml: default/a: warning: annotation k8s.v1.cni.cncf.io/resourceName names \"vendor.com/vf\"";
     assert!(lines[0].starts_with(expected), "{lines:?}");
+}
+
+#[test]
+fn slips_in_json_are_told_with_the_line_of_the_file_and_by_name() {
+    let literal = |lines: &str| {
+        let lines: String = lines.lines().map(|line| format!("    {line}\n")).collect();
+        format!("{NAD}spec:\n  config: |\n{lines}")
+    };
+    let folded = format!(
+        "{NAD}spec:\n  config: '{{\n      \"name\": \"net01\"\n      \"type\": \"host-device\"\n    }}'\n"
+    );
+    for (text, finding) in [
+        (
+            literal("{\n  \"type\": \"macvlan\",   # the kind\n}"),
+            "line 7 of the file: JSON has no comments; remove this one",
+        ),
+        (folded, "line 7 of the file: a comma is missing (at the ^: { \"name\": \"…\" ^\"type\"…)"),
+        (
+            literal("\u{feff}{}"),
+            "line 6 of the file: U+FEFF (byte order mark) cannot be seen and is not allowed here",
+        ),
+        (
+            literal("{\u{a0}}"),
+            "line 6 of the file: U+00A0 (no-break space) cannot be seen and is not allowed here",
+        ),
+    ] {
+        let (verdict, lines, _) = told(&[("a.yaml", &text)]);
+        let expected =
+            format!("a.yaml: default/a: error: spec.config: the configuration is not JSON: {finding}");
+        assert!(lines[0].starts_with(&expected), "{lines:?}");
+        assert_eq!(verdict, Verdict::Wrong);
+    }
+}
+
+#[test]
+fn settings_are_read_in_any_case_and_misspelt_ones_that_protect_are_errors() {
+    let ours = |keys: &str| {
+        format!(r#"{{"cniVersion":"1.0.0","name":"braid","plugins":[{{"type":"meta-cni",{keys}}}]}}"#)
+    };
+    let in_other_case = ours(r#""NamespaceIsolation":true,"LogFile":"/var/log/braid.log""#);
+    let (verdict, lines, _) = told(&[("00-braid.conflist", &in_other_case)]);
+    assert_eq!((verdict, lines.len()), (Verdict::Fine, 1), "{lines:?}");
+    for (keys, finding) in [
+        (
+            r#""namespaceIsolaton":true"#,
+            "error: setting \"namespaceIsolaton\" is not known, but may be meant for",
+        ),
+        (
+            r#""namespaceIsolation":true,"NamespaceIsolation":false"#,
+            "error: setting \"namespaceIsolation\" is given twice",
+        ),
+        (
+            r#""netwrkWait":"1s""#,
+            "warning: setting \"netwrkWait\" is not known to this version of Braid; did you mean",
+        ),
+        (
+            r#""binDir":"/host/opt/cni/bin""#,
+            "warning: setting \"binDir\" is \"/host/opt/cni/bin\"; a path below /host",
+        ),
+    ] {
+        let (_, lines, _) = told(&[("00-braid.conflist", &ours(keys))]);
+        assert!(lines[0].starts_with(&format!("00-braid.conflist: meta-cni: {finding}")), "{lines:?}");
+    }
+}
+
+#[test]
+fn a_configuration_without_an_interface_is_told_to_be_no_primary() {
+    let (verdict, lines, _) =
+        told(&[("200-loopback.conf", r#"{"cniVersion":"1.0.0","name":"lo","type":"loopback"}"#)]);
+    let expected = "200-loopback.conf: warning: plugin \"loopback\" sets up \"lo\" and makes no eth0; Braid does not take \
+                    this configuration for the primary network";
+    assert_eq!((lines[0].as_str(), verdict), (expected, Verdict::Fine));
+}
+
+#[test]
+fn pods_are_judged_by_the_settings_that_are_given() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.yaml");
+    std::fs::write(&file, pod("k8s.v1.cni.cncf.io/networks: 'a,b,other/c'")).unwrap();
+    for (settings, finding) in [
+        (json!({}), None),
+        (json!({"maxAttachments": 2}), Some("networks asks for 3 networks, and one pod may have 2")),
+        (json!({"namespaceIsolation": true}), Some("a pod of namespace app may not use network other/c")),
+    ] {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let files = std::slice::from_ref(&file);
+        let verdict = check(files, Permissions::default(), rules(settings), &mut out, &mut err).unwrap();
+        let out = String::from_utf8(out).unwrap();
+        assert_eq!(verdict == Verdict::Wrong, finding.is_some(), "{out}");
+        assert!(finding.is_none_or(|finding| out.contains(finding)), "{out}");
+    }
+    let many = vec!["a"; 33].join(",");
+    let (_, lines, _) = told(&[("a.yaml", &pod(&format!("k8s.v1.cni.cncf.io/networks: '{many}'")))]);
+    assert!(lines[0].contains("networks asks for 33 networks, and one pod may have 32"), "{lines:?}");
+}
+
+#[test]
+fn a_hardware_address_that_no_interface_can_have_is_a_warning() {
+    for (config, finding) in [
+        (
+            r#"{"cniVersion":"1.0.0","type":"macvlan","mac":"01:00:5e:00:00:01"}"#,
+            Some("its first byte is odd"),
+        ),
+        (r#"{"cniVersion":"1.0.0","type":"tuning","MAC":"00:00:00:00:00:00"}"#, Some("it is all zeros")),
+        (r#"{"cniVersion":"1.0.0","type":"macvlan","mac":"02:00:5e:00:00:01"}"#, None),
+        (r#"{"cniVersion":"1.0.0","type":"somebodys","mac":"x"}"#, None),
+    ] {
+        let (_, lines, _) = told(&[("a.yaml", &nad(config))]);
+        let told = lines
+            .iter()
+            .any(|line| line.contains("warning: ") && finding.is_some_and(|text| line.contains(text)));
+        assert_eq!(told, finding.is_some(), "{lines:?}");
+        assert!(finding.is_some() || !lines.iter().any(|line| line.contains("\"mac\"")), "{lines:?}");
+    }
 }

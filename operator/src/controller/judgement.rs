@@ -13,7 +13,7 @@
 //! | to | see |
 //! |---|---|
 //! | read values as the plugins do | `reading` |
-//! | judge one plugin | `plugins`, its keys `keys`, and its IPAM `host_local`, `fixed`, `routes` |
+//! | judge one plugin | `plugins`, its keys `keys`, its `mac`, and its IPAM `host_local`, `fixed`, `routes` |
 //! | find default routes beside the primary network's | `default_route` |
 //! | judge a network among others | `neighbours` |
 //! | judge the annotations of a pod | [`pods`], and their keys [`annotations`] |
@@ -23,6 +23,7 @@ mod default_route;
 mod fixed;
 mod host_local;
 mod keys;
+mod mac;
 mod neighbours;
 mod plugins;
 pub mod pods;

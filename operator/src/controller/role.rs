@@ -6,20 +6,18 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cni::error::chain_text;
 use kube::Client;
-use store::settings::Settings;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::known::State;
 use super::lease::candidate::Terms;
-use super::webhook::{self, Desk, Networks, Rules, networks};
+use super::webhook::{self, Desk, Networks, networks};
 use super::{certificate, conditions, lease, readiness, reports, shown, startup_taint};
 use crate::admin::{self, Source};
 use crate::args::ControllerArgs;
@@ -27,6 +25,7 @@ use crate::cluster::{self, ClusterError};
 use crate::known::Known;
 use crate::metrics::Metrics;
 use crate::permissions::{Permissions, PermissionsError};
+use crate::pod_rules::{PodRules, PodRulesError};
 use crate::tasks::{self, TaskError, Tasks};
 use crate::{Verdict, logs};
 
@@ -48,13 +47,8 @@ pub enum RoleError {
     #[error(transparent)]
     Task(#[from] TaskError),
     /// The settings cannot be used.
-    #[error("use the settings of {path}: {reason}", path = path.display())]
-    Settings {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        reason: String,
-    },
+    #[error(transparent)]
+    Settings(#[from] PodRulesError),
     /// The rules for networks cannot be had.
     #[error(transparent)]
     Permissions(#[from] PermissionsError),
@@ -85,7 +79,7 @@ async fn serve(args: &ControllerArgs, logs: logs::Handle) -> Result<(), RoleErro
     };
     let (known, (metrics, mut registry)): (Arc<Known<State>>, _) = (Arc::default(), Metrics::new());
     metrics.register_controller(&mut registry);
-    let rules = rules(args.settings.as_deref())?;
+    let rules = PodRules::read(args.settings.as_deref())?;
     let permissions = Permissions::read(args.permissions.as_deref())?;
     let networks = Arc::new(Networks::new(permissions.clone()));
     let desk = Arc::new(Desk { networks, rules, metrics: Arc::clone(&metrics) });
@@ -135,20 +129,6 @@ fn answer(
         .add_lasting("webhook", webhook::run(args.webhook_address, tls, Arc::clone(desk)))
         .add("certificate", async move { Ok::<_, Infallible>(keeps.await) })
         .add("networks", async move { Ok::<_, Infallible>(follows.await) })
-}
-
-/// The rules by which the nodes' plugin judges pods; without a file, those of a plugin without settings.
-fn rules(file: Option<&Path>) -> Result<Rules, RoleError> {
-    let wrong =
-        |reason: String| RoleError::Settings { path: file.unwrap_or(Path::new("(none)")).to_owned(), reason };
-    let object = match file {
-        None => serde_json::Map::new(),
-        Some(path) => {
-            let text = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
-            serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?
-        }
-    };
-    Settings::parse(&object).map(|settings| Rules::from(&settings)).map_err(|error| wrong(chain_text(&error)))
 }
 
 /// What a leader's work goes by.

@@ -30,16 +30,15 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
-use cni::npwg::{Isolation, Namespace};
 use http::StatusCode;
 use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionResponse, AdmissionReview};
-use store::settings::Settings;
 use tokio::sync::watch;
 use tokio_rustls::rustls::ServerConfig;
 
 use crate::admin::listen;
 use crate::metrics::{Metrics, RequestKind, RequestVerdict};
+use crate::pod_rules::PodRules;
 use request::Request;
 use room::Room;
 
@@ -63,28 +62,13 @@ pub enum WebhookError {
     },
 }
 
-/// The settings of the nodes' plugin by which pods are judged.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rules {
-    /// Which networks a pod may use.
-    pub isolation: Isolation,
-    /// The namespace of a default network that is named without one.
-    pub multus_namespace: Namespace,
-}
-
-impl From<&Settings> for Rules {
-    fn from(settings: &Settings) -> Self {
-        Self { isolation: settings.isolation.clone(), multus_namespace: settings.multus_namespace.clone() }
-    }
-}
-
 /// What answers go by.
 #[derive(Debug)]
 pub struct Desk {
     /// The networks of the cluster.
     pub networks: Arc<Networks>,
     /// The rules for pods.
-    pub rules: Rules,
+    pub rules: PodRules,
     /// Where answers are counted.
     pub metrics: Arc<Metrics>,
 }

@@ -35,6 +35,8 @@ impl Form {
 pub struct Object {
     /// Where in the file, for people.
     pub place: String,
+    /// The line in which its document begins.
+    pub line: usize,
     /// Its fields; `kind` is a string.
     pub fields: Map<String, Value>,
 }
@@ -99,14 +101,17 @@ pub fn objects(text: &str, form: Form) -> Vec<Result<Object, Flaw>> {
     };
     for document in documents {
         match document {
-            Ok((place, value)) => add(&mut found, place, value, None),
+            Ok((line, value)) => {
+                add(&mut found, format!("document at line {line}"), line, value, None);
+            }
             Err(flaw) => found.push(Err(flaw)),
         }
     }
     found
 }
 
-type Documents = Vec<Result<(String, Value), Flaw>>;
+/// Each with the line in which it begins.
+type Documents = Vec<Result<(usize, Value), Flaw>>;
 
 /// After a document that makes no sense the next one is read, after one that is not even YAML none.
 fn yaml(text: &str) -> Documents {
@@ -114,7 +119,7 @@ fn yaml(text: &str) -> Documents {
     let options = serde_saphyr::options! { with_snippet: false, emit_comments: false };
     let documents = serde_saphyr::read_with_options::<_, Spanned<Value>>(&mut reader, options);
     let document = |document: Result<Spanned<Value>, serde_saphyr::Error>| match document {
-        Ok(document) => Ok((format!("document at line {}", document.defined.line()), document.value)),
+        Ok(document) => Ok((usize::try_from(document.defined.line()).unwrap_or(1), document.value)),
         Err(error) => Err(Flaw {
             place: String::new(),
             // Some messages have several lines.
@@ -134,7 +139,7 @@ fn json(text: &str) -> Documents {
         let line = 1 + text.bytes().take(start).filter(|byte| *byte == b'\n').count();
         match documents.next() {
             None => return found,
-            Some(Ok(value)) => found.push(Ok((format!("document at line {line}"), value))),
+            Some(Ok(value)) => found.push(Ok((line, value))),
             Some(Err(error)) => {
                 let reason = format!("is not JSON: {error}");
                 found.push(Err(Flaw { place: String::new(), reason, hides: true }));
@@ -145,7 +150,13 @@ fn json(text: &str) -> Documents {
 }
 
 /// Adds an object, or those of a list; `list` is what an item of a typed list need not say of itself.
-fn add(found: &mut Vec<Result<Object, Flaw>>, place: String, value: Value, list: Option<(&str, &Value)>) {
+fn add(
+    found: &mut Vec<Result<Object, Flaw>>,
+    place: String,
+    line: usize,
+    value: Value,
+    list: Option<(&str, &Value)>,
+) {
     let flaw = |place, reason: &str| Err(Flaw { place, reason: reason.to_owned(), hides: false });
     let mut fields = match value {
         Value::Object(fields) => fields,
@@ -162,13 +173,13 @@ fn add(found: &mut Vec<Result<Object, Flaw>>, place: String, value: Value, list:
         Some(Value::String(kind)) if !kind.is_empty() => kind.clone(),
         _ => return found.push(flaw(place, "is no Kubernetes object: it has no \"kind\"")),
     };
-    let Some(of) = kind.strip_suffix("List") else { return found.push(Ok(Object { place, fields })) };
+    let Some(of) = kind.strip_suffix("List") else { return found.push(Ok(Object { place, line, fields })) };
     let api_version = fields.get("apiVersion").cloned().unwrap_or_default();
     match fields.remove("items") {
         None | Some(Value::Null) => {}
         Some(Value::Array(items)) => {
             for (index, item) in items.into_iter().enumerate() {
-                add(found, format!("{place}, items[{index}]"), item, Some((of, &api_version)));
+                add(found, format!("{place}, items[{index}]"), line, item, Some((of, &api_version)));
             }
         }
         Some(other) => {

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::{ConfigError, NetworkList, PluginConfig};
 use crate::ids::NetworkName;
+use crate::json_slip;
 
 /// Why a configuration could not be loaded from disk.
 #[derive(Debug, thiserror::Error)]
@@ -90,7 +91,7 @@ pub fn load(path: &Path) -> Result<NetworkList, LoadError> {
 /// As [`load`], for a file that may leave out its name.
 pub fn load_named(path: &Path, fallback_name: Option<&NetworkName>) -> Result<NetworkList, LoadError> {
     let config = |source| LoadError::Config { path: path.to_owned(), source };
-    let json: Value = serde_json::from_slice(&read(path)?).map_err(|e| config(ConfigError::NotJson(e)))?;
+    let json: Value = json_slip::from_slice(&read(path)?).map_err(|e| config(ConfigError::NotJson(e)))?;
     let mut list = NetworkList::from_json_unfinished(json, fallback_name).map_err(config)?;
     if !list.load_only_inlined_plugins {
         let dir = path.parent().unwrap_or(Path::new(".")).join(list.name.as_str());
@@ -104,7 +105,7 @@ pub fn load_named(path: &Path, fallback_name: Option<&NetworkName>) -> Result<Ne
 /// Loads a file of one plugin, without a name of its own.
 pub fn load_plugin(path: &Path) -> Result<PluginConfig, LoadError> {
     let config = |source| LoadError::Config { path: path.to_owned(), source };
-    let json = serde_json::from_slice(&read(path)?).map_err(|e| config(ConfigError::NotJson(e)))?;
+    let json = json_slip::from_slice(&read(path)?).map_err(|e| config(ConfigError::NotJson(e)))?;
     PluginConfig::from_json(json, "the plugin").map_err(config)
 }
 

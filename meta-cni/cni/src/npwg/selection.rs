@@ -6,6 +6,9 @@
 //! not make sense is refused here, with the element and the key, so that the rest of the program only sees
 //! selections that do.
 //!
+//! Anybody who may make a pod writes these, so what one annotation makes a node do is bounded here, before anything is
+//! held in memory or looked up: how many networks it names, how long it is, and how much each element asks for.
+//!
 //! Not read: `deviceID`. It is not of the standard, and it would let a pod choose any device of the node.
 
 mod json;
@@ -14,6 +17,7 @@ mod values;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::num::NonZeroUsize;
 
 use serde_json::{Map, Value};
 
@@ -23,6 +27,7 @@ use super::names::{NameError, Namespace, NetworkRef, ObjectName, excerpt};
 use crate::config::CapabilityArgs;
 use crate::error::Code;
 use crate::ids::IfName;
+use crate::json_slip::JsonSlip;
 
 /// One element of an annotation: a network, and how the pod wants to be attached to it.
 #[derive(Debug, Clone, PartialEq)]
@@ -95,6 +100,13 @@ impl Selection {
     }
 }
 
+/// In bytes. As values in memory a text may take a hundred times its length. The API server takes twice as much, for all
+/// annotations of an object; a common element has a hundred bytes.
+const LONGEST: usize = 128 << 10;
+
+/// Where one network is to be named, more are counted and not read.
+const MANY: usize = 8;
+
 /// Where in an annotation: which one, which element, and its network once that is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
@@ -121,8 +133,8 @@ pub enum SelectionError {
     NotJson {
         /// The annotation.
         list: &'static str,
-        /// What JSON says.
-        source: serde_json::Error,
+        /// Where it stops being JSON.
+        source: JsonSlip,
     },
     /// It is JSON, but not an array.
     #[error("{list} is {found}, not an array of objects")]
@@ -131,6 +143,27 @@ pub enum SelectionError {
         list: &'static str,
         /// What it is.
         found: &'static str,
+    },
+    /// More networks than the administrator allows.
+    #[error(
+        "{list} asks for {asked} networks, and one pod may have {most} (setting \"maxAttachments\"); ask for fewer, or let \
+         the administrator of Braid raise that setting"
+    )]
+    TooMany {
+        /// The annotation.
+        list: &'static str,
+        /// How many.
+        asked: usize,
+        /// How many may be.
+        most: usize,
+    },
+    /// More than is read.
+    #[error("{list} is {length} bytes long, and none of more than {LONGEST} is read; ask for less")]
+    TooLong {
+        /// The annotation.
+        list: &'static str,
+        /// In bytes.
+        length: usize,
     },
     /// One element is wrong.
     #[error("{place}: {problem}")]
@@ -164,6 +197,13 @@ pub enum Problem {
     /// An element of a JSON array that is not an object.
     #[error("the element is {0}, not an object")]
     NotAnObject(&'static str),
+    /// The short form of a name in the JSON form, which has a key for each part.
+    #[error(
+        "\"name\" is \"{0}\"; the namespace has a key of its own: write \"namespace\": \"{namespace}\", \"name\": \"{name}\"",
+        namespace = .0.namespace,
+        name = .0.name
+    )]
+    NamespaceInName(NetworkRef),
     /// A key that has to be there.
     #[error("{0:?} is missing")]
     Missing(String),
@@ -188,6 +228,18 @@ pub enum Problem {
         /// What was found and what is expected.
         reason: String,
     },
+    /// More of something than one attachment can need.
+    #[error("{key:?} holds {asked} {what}, and {most} are the most; ask for less")]
+    TooMuch {
+        /// The key.
+        key: &'static str,
+        /// How much there is.
+        asked: usize,
+        /// Of what.
+        what: &'static str,
+        /// How much there may be.
+        most: usize,
+    },
     /// `ips` and `ipam-claim-reference` together.
     #[error("\"ips\" and \"ipam-claim-reference\" exclude each other")]
     AddressesTwice,
@@ -199,14 +251,20 @@ impl Problem {
     }
 }
 
-/// Reads the annotation [`NETWORKS`](super::NETWORKS). A network without namespace is of `pod_namespace`; a
-/// blank annotation asks for nothing.
+/// Reads the annotation [`NETWORKS`](super::NETWORKS), which may name `most` networks. One without namespace is of
+/// `pod_namespace`; a blank annotation asks for nothing.
 pub fn parse_selections(
     annotation: &str,
     pod_namespace: &Namespace,
+    most: NonZeroUsize,
 ) -> Result<Vec<Selection>, SelectionError> {
-    let selections = parse("networks", annotation, pod_namespace)?;
-    check_interfaces("networks", &selections)?;
+    let list = "networks";
+    let asked = count(annotation);
+    if asked > most.get() {
+        return Err(SelectionError::TooMany { list, asked, most: most.get() });
+    }
+    let selections = parse(list, annotation, pod_namespace)?;
+    check_interfaces(list, &selections)?;
     Ok(selections)
 }
 
@@ -216,6 +274,10 @@ pub fn parse_default_network(
     annotation: &str,
     default_namespace: &Namespace,
 ) -> Result<Selection, SelectionError> {
+    let asked = count(annotation);
+    if asked > MANY {
+        return Err(SelectionError::NotOne(asked));
+    }
     let mut selections = parse("default-network", annotation, default_namespace)?;
     match (selections.pop(), selections.len()) {
         (Some(only), 0) => Ok(only),
@@ -224,8 +286,20 @@ pub fn parse_default_network(
     }
 }
 
+fn is_json(text: &str) -> bool {
+    text.contains(['[', '{', '"'])
+}
+
+/// How many elements an annotation has. Holds none of them: there may be a hundred thousand.
+fn count(text: &str) -> usize {
+    if is_json(text) { json::count(text) } else { text.split(',').count() }
+}
+
 fn parse(list: &'static str, text: &str, namespace: &Namespace) -> Result<Vec<Selection>, SelectionError> {
-    if text.contains(['[', '{', '"']) {
+    if text.len() > LONGEST {
+        return Err(SelectionError::TooLong { list, length: text.len() });
+    }
+    if is_json(text) {
         return json::parse(list, text, namespace);
     }
     if text.trim().is_empty() {

@@ -1,4 +1,6 @@
 //! Reads settings one by one, each into a type that cannot be wrong, and remembers which were read.
+//!
+//! A key is taken in any case, as Go takes it: a file that somebody wrote for Multus means there what it means here.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
@@ -6,10 +8,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use cni::config::kind_of;
+use cni::keys::same;
 use cni::npwg::Namespace;
 use cni::{NetworkList, NetworkName};
 use serde_json::{Map, Value};
 
+use super::below_host::BelowHost;
 use super::{NetworkReference, PodsAtOnce};
 
 /// A setting that cannot be used.
@@ -39,31 +43,67 @@ impl SettingsError {
 
 /// More is no bound: no node has so many pods.
 const MOST_AT_ONCE: usize = 1000;
+/// More interfaces no pod has.
+const MOST_ATTACHMENTS: usize = 1000;
+
+/// The value of a setting in whatever case its key is written; `null` and empty texts are none. Two spellings with one
+/// value are one setting, with two they are a contradiction: which of them counts, readers of JSON decide differently.
+pub fn given<'a>(object: &'a Map<String, Value>, setting: &str) -> Result<Option<&'a Value>, SettingsError> {
+    let mut spellings = object.iter().filter(|(key, value)| same(key, setting) && !is_absent(value));
+    let Some((first, value)) = spellings.next() else { return Ok(None) };
+    match spellings.find(|(_, other)| *other != value) {
+        None => Ok(Some(value)),
+        Some((second, _)) => {
+            let problem = format!("is given twice, as {first:?} and {second:?}, with two values; remove one");
+            Err(SettingsError::new(setting, problem))
+        }
+    }
+}
+
+/// Takes a setting away in every spelling; whether there was one.
+pub fn take_out(object: &mut Map<String, Value>, setting: &str) -> bool {
+    let before = object.len();
+    object.retain(|key, _| !same(key, setting));
+    object.len() < before
+}
 
 pub(super) struct Reader<'a> {
     object: &'a Map<String, Value>,
     read: BTreeSet<&'static str>,
+    below_host: Vec<BelowHost>,
 }
 
 type Read<T> = Result<T, SettingsError>;
 
 impl<'a> Reader<'a> {
     pub(super) fn new(object: &'a Map<String, Value>) -> Self {
-        Self { object, read: BTreeSet::new() }
+        Self { object, read: BTreeSet::new(), below_host: Vec::new() }
     }
 
-    /// Keys that nothing has asked for.
-    pub(super) fn unread(&self) -> impl Iterator<Item = &str> {
-        self.object.keys().map(String::as_str).filter(|key| !self.read.contains(key))
+    /// Keys that nothing has asked for, in any case, with their values.
+    pub(super) fn unread(&self) -> impl Iterator<Item = (&'a str, &'a Value)> {
+        let is_read = |key: &str| self.read.iter().any(|read| same(read, key));
+        let keys = self.object.iter().map(|(key, value)| (key.as_str(), value));
+        keys.filter(move |(key, _)| !is_read(key))
     }
 
-    fn value(&mut self, setting: &'static str) -> Option<&'a Value> {
+    /// Paths that are Multus's view of the node.
+    pub(super) fn take_below_host(&mut self) -> Vec<BelowHost> {
+        std::mem::take(&mut self.below_host)
+    }
+
+    /// Every setting that was asked for.
+    pub(super) fn known(&self) -> impl Iterator<Item = &'static str> {
+        self.read.iter().copied()
+    }
+
+    fn value(&mut self, setting: &'static str) -> Read<Option<&'a Value>> {
         self.read.insert(setting);
-        self.object.get(setting).filter(|value| !is_absent(value))
+        given(self.object, setting)
     }
 
     fn text(&mut self, setting: &'static str) -> Read<Option<&'a str>> {
-        match self.value(setting) {
+        match self.value(setting)? {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text.trim())),
             Some(other) => Err(SettingsError::wrong_kind(setting, "a text", other)),
@@ -71,7 +111,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn flag(&mut self, setting: &'static str, absent: bool) -> Read<bool> {
-        match self.value(setting) {
+        match self.value(setting)? {
             None => Ok(absent),
             Some(Value::Bool(flag)) => Ok(*flag),
             Some(other) => Err(SettingsError::wrong_kind(setting, "true or false", other)),
@@ -96,6 +136,7 @@ impl<'a> Reader<'a> {
         let Some(text) = self.text(setting)? else { return Ok(None) };
         let path = PathBuf::from(text);
         if path.is_absolute() {
+            self.below_host.extend(BelowHost::of(setting, &path));
             return Ok(Some(path));
         }
         // The runtime's working directory is nothing to rely on.
@@ -117,16 +158,31 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn count(&mut self, setting: &'static str) -> Read<NonZeroUsize> {
-        let Some(value) = self.value(setting) else { return Ok(NonZeroUsize::MIN) };
+        let Some(value) = self.value(setting)? else { return Ok(NonZeroUsize::MIN) };
         let count = value.as_u64().and_then(|n| usize::try_from(n).ok()).filter(|&n| n <= 64);
         count
             .and_then(NonZeroUsize::new)
             .ok_or_else(|| SettingsError::wrong_kind(setting, "a whole number from 1 to 64", value))
     }
 
+    /// How many attachments a pod may ask for. There is no word for no bound: whoever may make pods could then let a
+    /// node work without end.
+    pub(super) fn max_attachments(
+        &mut self,
+        setting: &'static str,
+        absent: NonZeroUsize,
+    ) -> Read<NonZeroUsize> {
+        let Some(value) = self.value(setting)? else { return Ok(absent) };
+        let count = value.as_u64().and_then(|n| usize::try_from(n).ok()).filter(|&n| n <= MOST_ATTACHMENTS);
+        count.and_then(NonZeroUsize::new).ok_or_else(|| {
+            let expected = format!("a whole number from 1 to {MOST_ATTACHMENTS}");
+            SettingsError::wrong_kind(setting, &expected, value)
+        })
+    }
+
     /// How many pods at once; `0` is no bound.
     pub(super) fn pods_at_once(&mut self, setting: &'static str) -> Read<PodsAtOnce> {
-        let Some(value) = self.value(setting) else { return Ok(PodsAtOnce::ByProcessors) };
+        let Some(value) = self.value(setting)? else { return Ok(PodsAtOnce::ByProcessors) };
         let count = value.as_u64().and_then(|n| usize::try_from(n).ok()).filter(|&n| n <= MOST_AT_ONCE);
         let count = count.ok_or_else(|| {
             let expected = format!("a whole number from 0 (no bound) to {MOST_AT_ONCE}");
@@ -137,7 +193,7 @@ impl<'a> Reader<'a> {
 
     /// A duration with its unit: `250ms`, `5s`, `2m`, `1h`. A bare number would leave the unit to guess.
     pub(super) fn duration(&mut self, setting: &'static str, absent: Duration) -> Read<Duration> {
-        let Some(value) = self.value(setting) else { return Ok(absent) };
+        let Some(value) = self.value(setting)? else { return Ok(absent) };
         value.as_str().and_then(parse_duration).ok_or_else(|| {
             SettingsError::wrong_kind(
                 setting,
@@ -155,7 +211,7 @@ impl<'a> Reader<'a> {
     /// Namespaces as an array, or as one text with commas between them (Multus's `globalNamespaces`). Given
     /// ones replace the default ones.
     pub(super) fn namespaces(&mut self, setting: &'static str, absent: &[&str]) -> Read<BTreeSet<Namespace>> {
-        let names: Vec<&str> = match self.value(setting) {
+        let names: Vec<&str> = match self.value(setting)? {
             None => absent.to_vec(),
             Some(Value::String(text)) => text.split(',').map(str::trim).filter(|t| !t.is_empty()).collect(),
             Some(list) => texts(setting, list)?,
@@ -167,16 +223,25 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn reference(&mut self, setting: &'static str) -> Read<Option<NetworkReference>> {
-        self.text(setting)?.map(|text| parse_reference(setting, text)).transpose()
+        let Some(text) = self.text(setting)? else { return Ok(None) };
+        self.parse_reference(setting, text).map(Some)
     }
 
     pub(super) fn references(&mut self, setting: &'static str) -> Read<Vec<NetworkReference>> {
-        let Some(list) = self.value(setting) else { return Ok(Vec::new()) };
-        texts(setting, list)?.into_iter().map(|text| parse_reference(setting, text.trim())).collect()
+        let Some(list) = self.value(setting)? else { return Ok(Vec::new()) };
+        texts(setting, list)?.into_iter().map(|text| self.parse_reference(setting, text.trim())).collect()
+    }
+
+    fn parse_reference(&mut self, setting: &'static str, text: &str) -> Read<NetworkReference> {
+        let reference = parse_reference(setting, text)?;
+        if let NetworkReference::Path(path) = &reference {
+            self.below_host.extend(BelowHost::of(setting, path));
+        }
+        Ok(reference)
     }
 
     pub(super) fn delegates(&mut self, setting: &'static str) -> Read<Option<Vec<NetworkList>>> {
-        let Some(value) = self.value(setting) else { return Ok(None) };
+        let Some(value) = self.value(setting)? else { return Ok(None) };
         let list = value
             .as_array()
             .ok_or_else(|| SettingsError::wrong_kind(setting, "an array of CNI configurations", value))?;
@@ -196,33 +261,35 @@ impl<'a> Reader<'a> {
     /// mean nothing, the size being bounded anyway.
     pub(super) fn log_options(&mut self, setting: &'static str) -> Read<(u32, u32)> {
         let empty = Map::new();
-        let options = match self.value(setting) {
+        let options = match self.value(setting)? {
             None => &empty,
             Some(Value::Object(options)) => options,
             Some(other) => return Err(SettingsError::wrong_kind(setting, "an object", other)),
         };
-        let number = |key: &str, absent: u32, least: u32, most: u32| match options.get(key) {
-            None => Ok(absent),
-            Some(value) if is_absent(value) => Ok(absent),
-            Some(value) => value
-                .as_u64()
-                .and_then(|n| u32::try_from(n).ok())
-                .filter(|n| (least..=most).contains(n))
-                .ok_or_else(|| {
-                    let expected = format!("a whole number from {least} to {most}");
-                    SettingsError::wrong_kind(&format!("{setting}.{key}"), &expected, value)
-                }),
+        let number = |key: &str, absent: u32, least: u32, most: u32| {
+            let name = format!("{setting}.{key}");
+            let found =
+                given(options, key).map_err(|error| SettingsError { setting: name.clone(), ..error })?;
+            let Some(value) = found else { return Ok(absent) };
+            let number = value.as_u64().and_then(|n| u32::try_from(n).ok());
+            number.filter(|n| (least..=most).contains(n)).ok_or_else(|| {
+                let expected = format!("a whole number from {least} to {most}");
+                SettingsError::wrong_kind(&name, &expected, value)
+            })
         };
         Ok((number("maxSize", 10, 1, 10_000)?, number("maxBackups", 1, 0, 100)?))
     }
 
     /// Keys of the log's options that mean nothing to anybody.
     pub(super) fn unread_log_options(&self, setting: &str) -> impl Iterator<Item = &'a str> + use<'a> {
-        const KNOWN: [&str; 4] = ["maxSize", "maxBackups", "maxAge", "compress"];
-        let options = self.object.get(setting).and_then(Value::as_object).into_iter().flatten();
-        options.map(|(key, _)| key.as_str()).filter(|key| !KNOWN.contains(key))
+        let options = given(self.object, setting).ok().flatten().and_then(Value::as_object);
+        let keys = options.into_iter().flatten().map(|(key, _)| key.as_str());
+        keys.filter(|key| !LOG_OPTIONS.iter().any(|known| same(known, key)))
     }
 }
+
+/// Keys of `logOptions`.
+pub(super) const LOG_OPTIONS: [&str; 4] = ["maxSize", "maxBackups", "maxAge", "compress"];
 
 /// `null` and empty texts count as absent, whatever the setting's kind: templates write them for what is not set.
 pub(super) fn is_absent(value: &Value) -> bool {

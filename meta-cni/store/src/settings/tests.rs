@@ -70,6 +70,7 @@ fn what_is_empty_counts_as_absent() {
         "binDir",
         "attachmentConcurrency",
         "podsAtOnce",
+        "maxAttachments",
         "turnWait",
         "networkWait",
         "readinessWait",
@@ -125,7 +126,145 @@ fn the_primary_may_be_a_file_of_the_directory() {
 fn unknown_options_of_the_log_are_told() {
     let options = json!({"maxSize": 1, "maxAge": 2, "compress": true, "maxBackup": 3});
     let told = parse(json!({"logOptions": options})).unwrap().passed_over;
-    assert_eq!(told, [PassedOver { setting: "logOptions.maxBackup".to_owned(), reason: None }]);
+    let meant = Some("maxBackups");
+    assert_eq!(told, [PassedOver { setting: "logOptions.maxBackup".to_owned(), reason: None, meant }]);
+    assert!(
+        told[0].to_string().ends_with("is not known to this version of Braid; did you mean \"maxBackups\"?")
+    );
+}
+
+#[test]
+fn a_setting_is_read_in_whatever_case_its_key_is_written() {
+    for (json, canonical) in [
+        (json!({"NamespaceIsolation": true}), json!({"namespaceIsolation": true})),
+        (json!({"NAMESPACEISOLATION": true}), json!({"namespaceIsolation": true})),
+        (json!({"name\u{17f}paceIsolation": true}), json!({"namespaceIsolation": true})),
+        (json!({"GlobalNamespaces": "a,b"}), json!({"globalNamespaces": "a,b"})),
+        (json!({"SystemNamespaces": []}), json!({"systemNamespaces": []})),
+        (json!({"multusNameSpace": "nets"}), json!({"multusNamespace": "nets"})),
+        (json!({"MaxAttachments": 3}), json!({"maxAttachments": 3})),
+        (json!({"readinessIndicatorFile": "/x"}), json!({"readinessindicatorfile": "/x"})),
+        (json!({"LogFile": "/x"}), json!({"logFile": "/x"})),
+        (
+            json!({"LogOptions": {"MaxSize": 5, "maxbackups": 2}}),
+            json!({"logOptions": {"maxSize": 5, "maxBackups": 2}}),
+        ),
+        (json!({"CLUSTERNETWORK": "a"}), json!({"clusterNetwork": "a"})),
+        (
+            json!({"Delegates": [{"name": "a", "type": "b"}]}),
+            json!({"delegates": [{"name": "a", "type": "b"}]}),
+        ),
+        (json!({"RunDir": "/r"}), json!({"runDir": "/r"})),
+        (json!({"CNIVersion": "1.0.0", "Capabilities": {}, "RuntimeConfig": {}}), json!({})),
+        (
+            json!({"namespaceIsolation": true, "NamespaceIsolation": true}),
+            json!({"namespaceIsolation": true}),
+        ),
+        (
+            json!({"namespaceIsolation": true, "NamespaceIsolation": null}),
+            json!({"namespaceIsolation": true}),
+        ),
+    ] {
+        let read = parse(json.clone()).unwrap();
+        assert_eq!(read, parse(canonical).unwrap(), "{json}");
+        assert_eq!(read.passed_over, [], "{json}");
+    }
+    let kubeconfig = parse(json!({"KubeConfig": "/x"})).unwrap().passed_over.remove(0);
+    assert_eq!(
+        kubeconfig.to_string(),
+        "setting \"KubeConfig\" has no effect: nothing is asked of the API server here"
+    );
+}
+
+#[test]
+fn two_spellings_with_two_values_are_a_contradiction() {
+    for (json, setting, spellings) in [
+        (
+            json!({"namespaceIsolation": true, "NamespaceIsolation": false}),
+            "namespaceIsolation",
+            "\"NamespaceIsolation\" and \"namespaceIsolation\"",
+        ),
+        (json!({"runDir": "/a", "rundir": "/b"}), "runDir", "\"runDir\" and \"rundir\""),
+        (
+            json!({"logOptions": {"maxSize": 1, "MaxSize": 2}}),
+            "logOptions.maxSize",
+            "\"MaxSize\" and \"maxSize\"",
+        ),
+    ] {
+        let error = parse(json.clone()).unwrap_err();
+        let expected =
+            format!("setting {setting:?} is given twice, as {spellings}, with two values; remove one");
+        assert_eq!(error.to_string(), expected, "{json}");
+    }
+}
+
+#[test]
+fn a_misspelt_setting_that_protects_is_an_error_and_others_are_told() {
+    for (key, meant) in [
+        ("namespaceIsolaton", "namespaceIsolation"),
+        ("nameSpaceIsolations", "namespaceIsolation"),
+        ("namespace-isolation", "namespaceIsolation"),
+        ("namespace\u{200b}Isolation", "namespaceIsolation"),
+        (" namespaceIsolation", "namespaceIsolation"),
+        ("globalNamespace", "globalNamespaces"),
+        ("systemNamespace", "systemNamespaces"),
+        ("maxAttachment", "maxAttachments"),
+        ("podAtOnce", "podsAtOnce"),
+        ("clusterNetworks", "clusterNetwork"),
+        ("readinessIndicatorFil", "readinessindicatorfile"),
+    ] {
+        let error = parse(json!({key: null})).map_or_else(|error| error.to_string(), |_| String::new());
+        assert_eq!(error, "", "{key}: nothing is set");
+        let error = parse(json!({key: true})).unwrap_err();
+        let expected = format!(
+            "setting {key:?} is not known, but may be meant for {meant:?}, which would then not hold; correct the name, or \
+             remove it"
+        );
+        assert_eq!(error.to_string(), expected);
+    }
+    for (key, meant) in [("netwrkWait", Some("networkWait")), ("vendor", None), ("isolation", None)] {
+        assert_eq!(parse(json!({key: 1})).unwrap().passed_over[0].meant, meant, "{key}");
+    }
+}
+
+#[test]
+fn every_setting_that_protects_is_a_setting() {
+    for setting in misspelt::PROTECTING {
+        let mut reader = Map::new();
+        reader.insert(setting.to_owned(), json!({"no": "setting takes this"}));
+        assert_eq!(Settings::parse(&reader).unwrap_err().setting, setting);
+    }
+}
+
+#[test]
+fn paths_below_host_are_told_to_be_multus_view_of_the_node() {
+    for (json, path, on_the_node) in [
+        (json!({"multusAutoconfigDir": "/host/etc/cni/net.d"}), "/host/etc/cni/net.d", "/etc/cni/net.d"),
+        (json!({"readinessindicatorfile": "/host/run/x"}), "/host/run/x", "/run/x"),
+        (json!({"binDir": "/host/opt/cni/bin"}), "/host/opt/cni/bin", "/opt/cni/bin"),
+        (json!({"clusterNetwork": "/host/etc/a.conf"}), "/host/etc/a.conf", "/etc/a.conf"),
+        (json!({"defaultNetworks": ["a", "/host/etc/a.conf"]}), "/host/etc/a.conf", "/etc/a.conf"),
+    ] {
+        let told: Vec<_> = parse(json.clone()).unwrap().below_host.iter().map(ToString::to_string).collect();
+        let setting = json.as_object().unwrap().keys().next().unwrap().clone();
+        let expected = format!(
+            "setting {setting:?} is {path:?}; a path below /host is how Multus sees the node from inside its pod, and meta-cni \
+             runs on the node itself: write {on_the_node:?}"
+        );
+        assert_eq!(told, [expected]);
+    }
+    for path in ["/hosts/a", "/host", "/etc/host/a"] {
+        assert_eq!(parse(json!({"binDir": path})).unwrap().below_host, [], "{path}");
+    }
+}
+
+#[test]
+fn attachments_are_bounded_always() {
+    for (json, most) in
+        [(json!({}), 32), (json!({"maxAttachments": 1}), 1), (json!({"maxAttachments": 1000}), 1000)]
+    {
+        assert_eq!(parse(json.clone()).unwrap().max_attachments.get(), most, "{json}");
+    }
 }
 
 #[test]
@@ -188,6 +327,9 @@ fn what_cannot_be_read_names_the_setting() {
         (json!({"podsAtOnce": -1}), "podsAtOnce"),
         (json!({"podsAtOnce": 1001}), "podsAtOnce"),
         (json!({"podsAtOnce": "8"}), "podsAtOnce"),
+        (json!({"maxAttachments": 0}), "maxAttachments"),
+        (json!({"maxAttachments": 1001}), "maxAttachments"),
+        (json!({"maxAttachments": "8"}), "maxAttachments"),
         (json!({"turnWait": 60}), "turnWait"),
         (json!({"networkWait": 5}), "networkWait"),
         (json!({"networkWait": "5"}), "networkWait"),

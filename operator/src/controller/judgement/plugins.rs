@@ -7,7 +7,7 @@ use cni::{NetworkList, PluginConfig};
 use serde_json::{Map, Value};
 
 use super::reading::{flag, number, text};
-use super::{Judgement, Scribe, fixed, host_local, keys};
+use super::{Judgement, Scribe, fixed, host_local, keys, mac};
 use crate::node::render;
 
 /// The highest VLAN.
@@ -42,6 +42,7 @@ pub(super) fn examine(list: &NetworkList, index: usize, judgement: &mut Judgemen
         "ptp" => mtu(plugin, false, &mut to),
         _ => {}
     }
+    mac::examine(plugin, &mut to);
     if ipam_decodes {
         ipam(list, plugin, &mut to);
     }

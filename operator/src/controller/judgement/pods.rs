@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::Judgement;
 use super::annotations::{OF_PODS, misspelt};
+use crate::pod_rules::PodRules;
 
 /// What is said of pods that no plugin is asked about.
 const HOST_NETWORK: &str = "a pod of the host's network gets no other networks";
@@ -23,18 +24,17 @@ pub struct Asked {
     pub judgement: Judgement,
 }
 
-/// Reads the annotations of a pod of `own`. A default network that names no namespace is of `default`
-/// (`multusNamespace`).
-pub fn asked(annotations: &Map<String, Value>, own: &Namespace, default: &Namespace) -> Asked {
+/// Reads the annotations of a pod of `own`.
+pub fn asked(annotations: &Map<String, Value>, own: &Namespace, rules: &PodRules) -> Asked {
     let mut asked = Asked::default();
     if let Some(text) = asked.annotation(annotations, NETWORKS) {
-        match parse_selections(text, own) {
+        match parse_selections(text, own, rules.max_attachments) {
             Ok(selections) => asked.add("networks", NETWORKS, selections),
             Err(error) => asked.wrong(NETWORKS, &error),
         }
     }
     if let Some(text) = asked.annotation(annotations, DEFAULT_NETWORK) {
-        match parse_default_network(text, default) {
+        match parse_default_network(text, &rules.multus_namespace) {
             Ok(selection) => asked.add("default-network", DEFAULT_NETWORK, vec![selection]),
             Err(error) => asked.wrong(DEFAULT_NETWORK, &error),
         }
@@ -52,6 +52,15 @@ impl Asked {
             given.into_iter().map(|annotation| format!("{HOST_NETWORK}: annotation {annotation} is ignored"));
         let errors = self.judgement.errors.into_iter().map(|error| format!("{HOST_NETWORK}, but: {error}"));
         Judgement { errors: Vec::new(), warnings: errors.chain(ignored).collect() }
+    }
+
+    /// What isolation forbids a pod of `own`.
+    pub fn forbidden(&self, own: &Namespace, rules: &PodRules) -> Vec<String> {
+        let refused = |(annotation, selection): &(&str, Selection)| {
+            let error = rules.isolation.permits(own, &selection.network).err()?;
+            Some(format!("annotation {annotation}: {error}"))
+        };
+        self.selections.iter().filter_map(refused).collect()
     }
 
     fn annotation<'a>(&mut self, annotations: &'a Map<String, Value>, key: &str) -> Option<&'a str> {

@@ -14,9 +14,6 @@ use crate::controller::judgement::annotations::{OF_NETWORKS, OF_PODS};
 use crate::controller::judgement::{hints, pods};
 use crate::excerpt::cut;
 
-/// An annotation that is longer is not judged here: as values in memory it would take a hundred times its length. No
-/// API server takes longer ones.
-const LONGEST: usize = 256 << 10;
 /// So many errors are told, and so many warnings.
 const MOST_TOLD: usize = 32;
 /// So much is told of one, and of other texts that come from elsewhere.
@@ -108,13 +105,6 @@ fn unreadable(error: &serde_json::Error) -> Judgement {
     refusal(format!("it cannot be read as a NetworkAttachmentDefinition: {error}"))
 }
 
-/// What is too long for this place.
-fn unjudged(key: &str) -> Judgement {
-    let warning =
-        format!("annotation {key} is longer than {LONGEST} bytes; it is not judged here, but on the nodes");
-    Judgement { errors: Vec::new(), warnings: vec![warning] }
-}
-
 fn refusal(error: String) -> Judgement {
     Judgement { errors: vec![error], warnings: Vec::new() }
 }
@@ -125,26 +115,18 @@ fn pod(request: &Request, object: &Object, old: Option<&Object>, desk: &Desk) ->
     if old.is_some_and(|old| self::annotations(old) == annotations) {
         return Judgement::default();
     }
-    if let Some((key, _)) =
-        annotations.iter().find(|(_, text)| text.as_str().unwrap_or_default().len() > LONGEST)
-    {
-        return unjudged(key);
-    }
     let namespace = request.namespace.as_ref().or(object.namespace());
     // No namespace, no pod: the API server will say so itself.
     let Some(Ok(namespace)) = namespace.map(Namespace::parse) else { return Judgement::default() };
-    let asked = pods::asked(&annotations, &namespace, &desk.rules.multus_namespace);
+    let asked = pods::asked(&annotations, &namespace, &desk.rules);
     if object.is_of_the_host() {
         // Neither is the annotation wrong nor its networks missing: nobody will look at it.
         return asked.of_host_network();
     }
+    let forbidden = asked.forbidden(&namespace, &desk.rules);
     let mut judgement = asked.judgement;
     judgement.warnings.extend(object.misspelt(OF_PODS));
-    for (annotation, selection) in &asked.selections {
-        if let Err(error) = desk.rules.isolation.permits(&namespace, &selection.network) {
-            judgement.errors.push(format!("annotation {annotation}: {error}"));
-        }
-    }
+    judgement.errors.extend(forbidden);
     let networks: BTreeSet<_> = asked.selections.iter().map(|(_, selection)| &selection.network).collect();
     for network in networks {
         match desk.networks.look(network) {

@@ -5,6 +5,7 @@ use http::Request;
 use kube::core::error_boundary::InvalidObject;
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
+use store::settings::Settings;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
@@ -23,13 +24,13 @@ use crate::permissions::Permissions;
 
 pub(crate) fn desk(networks: Networks) -> Arc<Desk> {
     let settings = Settings::parse(json!({"type": "meta-cni"}).as_object().unwrap()).unwrap();
-    Arc::new(Desk { networks: Arc::new(networks), rules: Rules::from(&settings), metrics: Arc::default() })
+    Arc::new(Desk { networks: Arc::new(networks), rules: PodRules::from(&settings), metrics: Arc::default() })
 }
 
 fn isolated(networks: Networks) -> Arc<Desk> {
     let settings = json!({"type": "meta-cni", "namespaceIsolation": true});
     let settings = Settings::parse(settings.as_object().unwrap()).unwrap();
-    Arc::new(Desk { networks: Arc::new(networks), rules: Rules::from(&settings), metrics: Arc::default() })
+    Arc::new(Desk { networks: Arc::new(networks), rules: PodRules::from(&settings), metrics: Arc::default() })
 }
 
 pub(crate) async fn serve(listener: TcpListener, tls: Tls, desk: Arc<Desk>) -> Infallible {
@@ -445,16 +446,26 @@ async fn an_answer_is_short_whatever_is_asked() {
 }
 
 #[tokio::test]
-async fn what_is_too_long_to_be_read_is_refused_or_passes_with_a_warning() {
+async fn what_asks_for_too_much_is_refused() {
     let desk = desk(known());
     let config = nad(format!(r#"{{"type":"bridge","x":[{}0]}}"#, "0,".repeat(100_000)));
     let (allowed, message, warnings) = told(&desk, &review(NAD, "CREATE", "app", config, Value::Null)).await;
     assert!(!allowed && message.starts_with("spec.config is 200025 bytes long"), "{message}");
     assert!(warnings.is_empty(), "{warnings:?}");
-    let annotation = asking(&",".repeat((256 << 10) + 1));
-    let (allowed, _, warnings) = told(&desk, &review(POD, "CREATE", "app", annotation, Value::Null)).await;
-    assert!(allowed && warnings[0].starts_with("annotation k8s.v1.cni"), "{warnings:?}");
-    assert!(warnings[0].ends_with("is longer than 262144 bytes; it is not judged here, but on the nodes"));
+    for (annotation, expected) in [
+        (
+            ",".repeat(256 << 10),
+            "networks asks for 262145 networks, and one pod may have 32 (setting \"maxAttachments\")",
+        ),
+        (
+            format!("[{}]", " ".repeat(128 << 10)),
+            "networks is 131074 bytes long, and none of more than 131072 is read",
+        ),
+    ] {
+        let review = review(POD, "CREATE", "app", asking(&annotation), Value::Null);
+        let (allowed, message, _) = told(&desk, &review).await;
+        assert!(!allowed && message.contains(expected), "{message}");
+    }
 }
 
 #[tokio::test]

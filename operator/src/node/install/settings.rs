@@ -4,9 +4,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use cni::config::kind_of;
+use cni::json_slip::{self, JsonSlip};
 use serde_json::{Map, Value};
 use store::NodeDirectory;
-use store::settings::{OF_CNI, PrimarySource, Settings, SettingsError, is_absent};
+use store::settings::{PrimarySource, Settings, SettingsError, given, is_absent, is_of_cni};
 
 use super::Host;
 
@@ -27,7 +28,7 @@ pub(super) enum PluginSettingsError {
     #[error(
         "the settings file {path} is not JSON; write an object of settings, such as {{\"logLevel\": \"info\"}}"
     )]
-    NotJson { path: PathBuf, source: serde_json::Error },
+    NotJson { path: PathBuf, source: JsonSlip },
     #[error(
         "the settings file {path} holds {found}; write an object of settings, such as {{\"logLevel\": \"info\"}}"
     )]
@@ -55,7 +56,7 @@ pub(super) fn read(host: &Host, dir: &NodeDirectory) -> Result<PluginSettings, P
 fn read_file(path: &Path) -> Result<Map<String, Value>, PluginSettingsError> {
     let text =
         std::fs::read(path).map_err(|source| PluginSettingsError::Read { path: path.to_owned(), source })?;
-    match serde_json::from_slice(&text) {
+    match json_slip::from_slice(&text) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(other) => Err(PluginSettingsError::NotAnObject { path: path.to_owned(), found: kind_of(&other) }),
         Err(source) => Err(PluginSettingsError::NotJson { path: path.to_owned(), source }),
@@ -70,24 +71,26 @@ fn complete(
     dir: &NodeDirectory,
 ) -> Result<PluginSettings, PluginSettingsError> {
     keys.retain(|_, value| !is_absent(value));
-    if let Some(key) = keys.keys().find(|key| OF_CNI.contains(&key.as_str())) {
+    if let Some(key) = keys.keys().find(|key| is_of_cni(key)) {
         return Err(PluginSettingsError::OfCni { key: key.clone() });
     }
-    if let Some(key) = ["retired", "cniConfDir"].into_iter().find(|key| keys.contains_key(*key)) {
-        return Err(PluginSettingsError::Leaving { key });
+    for key in ["retired", "cniConfDir"] {
+        if given(&keys, key)?.is_some() {
+            return Err(PluginSettingsError::Leaving { key });
+        }
     }
     let unsaid = Settings::parse(&Map::new())?;
     for (key, ours, absent, flag) in [
         ("runDir", dir.run(), unsaid.directory.run(), "--run-dir"),
         ("stateDir", dir.state(), unsaid.directory.state(), "--state-dir"),
     ] {
-        match keys.get(key) {
+        match given(&keys, key)? {
             Some(given) if given.as_str().map(Path::new) != Some(ours) => {
                 let (given, ours) = (given.clone(), ours.to_owned());
                 return Err(PluginSettingsError::Contradiction { key, given, ours, flag });
             }
             Some(_) => {}
-            None => say(&mut keys, key, ours, absent),
+            None => say(&mut keys, key, ours, absent)?,
         }
     }
     // Beside a primary that is named or given, the directory would be a contradiction.
@@ -96,19 +99,20 @@ fn complete(
     if let (PrimarySource::FirstIn(absent), true) =
         (&unsaid.primary, searched(&Settings::parse(&keys)?.primary))
     {
-        say(&mut keys, "multusAutoconfigDir", &host.conf_dir, absent);
+        say(&mut keys, "multusAutoconfigDir", &host.conf_dir, absent)?;
     }
-    say(&mut keys, "binDir", &host.bin_dir, &unsaid.bin_dir);
-    say(&mut keys, "cniConfDir", &host.conf_dir, &unsaid.cni_conf_dir);
+    say(&mut keys, "binDir", &host.bin_dir, &unsaid.bin_dir)?;
+    say(&mut keys, "cniConfDir", &host.conf_dir, &unsaid.cni_conf_dir)?;
     let settings = Settings::parse(&keys)?;
     Ok(PluginSettings { keys, settings })
 }
 
 /// Writes a directory down, unless it is the one that the plugin takes anyway, or another is given.
-fn say(keys: &mut Map<String, Value>, key: &str, ours: &Path, absent: &Path) {
-    if ours != absent && !keys.contains_key(key) {
+fn say(keys: &mut Map<String, Value>, key: &str, ours: &Path, absent: &Path) -> Result<(), SettingsError> {
+    if ours != absent && given(keys, key)?.is_none() {
         keys.insert(key.to_owned(), ours.to_string_lossy().into());
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -196,6 +200,10 @@ mod tests {
             (json!({"capabilities": {}}), "\"capabilities\", which is CNI's"),
             (json!({"name": "x"}), "\"name\", which is CNI's"),
             (json!({"disableCheck": true}), "\"disableCheck\", which is CNI's"),
+            (json!({"Retired": false}), "\"retired\" is Braid's own"),
+            (json!({"Capabilities": {}}), "\"Capabilities\", which is CNI's"),
+            (json!({"RunDir": "/elsewhere"}), "setting \"runDir\" is \"/elsewhere\", but this program"),
+            (json!({"namespaceIsolaton": true}), "may be meant for \"namespaceIsolation\""),
             (json!({"retired": false}), "\"retired\" is Braid's own"),
             (json!({"cniConfDir": "/etc/cni/net.d"}), "\"cniConfDir\" is Braid's own"),
             (json!({"runDir": "/elsewhere"}), "setting \"runDir\" is \"/elsewhere\", but this program"),

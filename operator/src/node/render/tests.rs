@@ -81,8 +81,12 @@ fn a_configuration_that_would_fill_the_memory_is_refused_unread() {
 fn unusable_configurations_are_refused_with_a_reason() {
     for (config, reason) in [
         ("  \n", "spec.config holds only blanks; leave it out if the configuration is on the node"),
-        ("{", "spec.config: the configuration is not JSON: EOF while parsing"),
-        ("type: bridge", "spec.config: the configuration is not JSON: expected"),
+        ("{", "spec.config: the configuration is not JSON: the text ends too early"),
+        ("type: bridge", "spec.config: the configuration is not JSON: this is no JSON, which begins with {"),
+        (
+            "{\n# x\n}",
+            "spec.config: the configuration is not JSON: line 2: JSON has no comments; remove this one",
+        ),
         ("{\"type\":\"a\"} x", "the configuration is not JSON: trailing characters"),
         ("null", "spec.config: the configuration is null, not a JSON object"),
         ("[]", "the configuration is an array, not a JSON object"),

@@ -6,13 +6,15 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::num::{NonZeroU16, NonZeroU64};
 
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::Serialize;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::values::{self, Bandwidth, InfinibandGuid, Mac, PortMapping, Protocol, RateLimit, RequestedIp};
 use super::{Place, Problem, Selection, SelectionError, network, parse_interface};
 use crate::config::kind_of;
-use crate::npwg::names::{Namespace, excerpt};
+use crate::json_slip;
+use crate::npwg::names::{Namespace, NetworkRef, excerpt};
 
 const ELEMENT_KEYS: &[&str] = &[
     "name",
@@ -31,17 +33,30 @@ const ELEMENT_KEYS: &[&str] = &[
 const BANDWIDTH_KEYS: &[&str] = &["ingressRate", "ingressBurst", "egressRate", "egressBurst"];
 const MAPPING_KEYS: &[&str] = &["hostPort", "containerPort", "protocol", "hostIP"];
 
+/// Addresses of one interface. They are handed on in the environment too, where the kernel bounds a text.
+const MOST_IPS: usize = 64;
+/// Ports of the node that lead to one interface: each becomes rules on the node.
+const MOST_PORTS: usize = 1000;
+/// In bytes. Every plugin of the network's list gets all of them.
+const LONGEST_ARGS: usize = 16 << 10;
+
+/// How many elements the array has; none if it is no array.
+pub(super) fn count(text: &str) -> usize {
+    // Elements that are skipped take no memory.
+    serde_json::from_str::<Vec<IgnoredAny>>(text).map_or(0, |elements| elements.len())
+}
+
 pub(super) fn parse(
     list: &'static str,
     text: &str,
     namespace: &Namespace,
 ) -> Result<Vec<Selection>, SelectionError> {
     let not_json = |source| SelectionError::NotJson { list, source };
-    let elements = match serde_json::from_str(text).map_err(not_json)? {
+    let elements = match json_slip::from_slice(text.as_bytes()).map_err(not_json)? {
         Value::Array(elements) => elements,
         other => return Err(SelectionError::NotAnArray { list, found: kind_of(&other) }),
     };
-    let repeated: Vec<Repeated> = serde_json::from_str(text).map_err(not_json)?;
+    let repeated: Vec<Repeated> = json_slip::from_slice(text.as_bytes()).map_err(not_json)?;
     let element = |(index, (element, repeated)): (usize, (Value, Repeated))| {
         let mut place = Place { list, index, network: None };
         read_element(element, repeated, namespace, &mut place)
@@ -61,6 +76,11 @@ fn read_element(
     };
     let mut fields = Fields::new(String::new(), object, ELEMENT_KEYS)?;
     let name = fields.text("name")?.ok_or_else(|| Problem::Missing("name".to_owned()))?;
+    if let Some((namespace, name)) = name.split_once('/')
+        && let Ok(both) = NetworkRef::parse(namespace, name)
+    {
+        return Err(Problem::NamespaceInName(both));
+    }
     let network = network(fields.text("namespace")?.as_deref(), &name, namespace)?;
     place.network = Some(network.to_string());
     if let Repeated(Some(path)) = repeated {
@@ -74,16 +94,36 @@ fn read_element(
         infiniband_guid: fields.parsed("infiniband-guid", InfinibandGuid::parse)?,
         bandwidth: read_bandwidth(&mut fields)?,
         port_mappings: read_mappings(&mut fields)?,
-        default_route: fields.texts("default-route", values::address)?,
+        default_route: fields.texts("default-route", values::gateway)?,
         cni_args: fields.object("cni-args")?.unwrap_or_default(),
         ipam_claim_reference: fields.text("ipam-claim-reference")?,
         unknown_keys: fields.unknown,
         network,
     };
+    is_bounded(&selection)?;
     if selection.ipam_claim_reference.is_some() && !selection.ips.is_empty() {
         return Err(Problem::AddressesTwice);
     }
     Ok(selection)
+}
+
+/// Elements are few; what one of them asks for is bounded too.
+fn is_bounded(selection: &Selection) -> Result<(), Problem> {
+    for (key, asked, what, most) in [
+        ("ips", selection.ips.len(), "addresses", MOST_IPS),
+        ("portMappings", selection.port_mappings.len(), "ports", MOST_PORTS),
+        ("cni-args", length(&selection.cni_args), "bytes", LONGEST_ARGS),
+    ] {
+        if asked > most {
+            return Err(Problem::TooMuch { key, asked, what, most });
+        }
+    }
+    Ok(())
+}
+
+/// The length of values as text.
+fn length(values: &impl Serialize) -> usize {
+    serde_json::to_string(values).map_or(0, |text| text.len())
 }
 
 /// A bandwidth whose rates are all 0 limits nothing: it counts as absent.

@@ -1,4 +1,4 @@
-use std::num::NonZeroU64;
+use std::num::{NonZeroU64, NonZeroUsize};
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -6,12 +6,14 @@ use serde_json::json;
 use super::*;
 use crate::args::CniArgs;
 
+const MOST: NonZeroUsize = NonZeroUsize::MIN.saturating_add(31);
+
 fn namespace(text: &str) -> Namespace {
     Namespace::parse(text).unwrap()
 }
 
 fn parse(annotation: &str) -> Result<Vec<Selection>, SelectionError> {
-    parse_selections(annotation, &namespace("pod-ns"))
+    parse_selections(annotation, &namespace("pod-ns"), MOST)
 }
 
 fn parse_json(annotation: &Value) -> Result<Vec<Selection>, SelectionError> {
@@ -257,17 +259,21 @@ fn wrong_elements_are_refused_with_their_index() {
         (r#"[{"name":"a"},7]"#, "networks[1]: the element is a number, not an object"),
         (r#"{"name":"a"}"#, "networks is an object, not an array of objects"),
         (r#""a""#, "networks is a string, not an array of objects"),
-        ("[", "networks is not JSON: EOF"),
-        ("[]]", "networks is not JSON: trailing characters"),
-        ("a,[", "networks is not JSON: expected value"),
-        (r#"[{"name":"a"},]"#, "networks is not JSON: trailing comma"),
-        (r#"[{"name":"a",}]"#, "networks is not JSON: trailing comma"),
-        (r"[{'name':'a'}]", "networks is not JSON: key must be a string"),
+        ("[", "networks is not JSON: the text ends too early"),
+        ("[]]", "networks is not JSON: trailing characters (at the ^: []^])"),
+        ("a,[", "networks is not JSON: this is no JSON, which begins with { or ["),
+        (r#"[{"name":"a"},]"#, "networks is not JSON: there is a comma before it that nothing follows"),
+        (r#"[{"name":"a",}]"#, "networks is not JSON: there is a comma before it that nothing follows"),
+        (r"[{'name':'a'}]", "networks is not JSON: ' (U+0027) is no quotation mark of JSON; write \""),
         ("[{}]", "networks[0]: \"name\" is missing"),
         (r#"[{"name":""}]"#, "networks[0]: \"name\" is missing"),
         (r#"[{"name":null}]"#, "networks[0]: \"name\" is missing"),
         (r#"[{"name":1}]"#, "networks[0]: \"name\" is a number, not a string"),
-        (r#"[{"name":"a/b"}]"#, "networks[0]: \"name\": name \"a/b\" must hold only"),
+        (
+            r#"[{"name":"ns/a"}]"#,
+            "networks[0]: \"name\" is \"ns/a\"; the namespace has a key of its own: write \"namespace\": \"ns\", \
+             \"name\": \"a\"",
+        ),
         (r#"[{"name":".."}]"#, "networks[0]: \"name\": name \"..\" must hold only"),
         (r#"[{"name":" a"}]"#, "networks[0]: \"name\": name \" a\" must hold only"),
         (r#"[{"name":"a\u0000"}]"#, "networks[0]: \"name\": name \"a\\0\" must hold only"),
@@ -340,6 +346,27 @@ fn wrong_hardware_addresses_are_refused() {
         ("mac", json!("00:11:22-33-44-55"), "\"mac\": \"00:11:22-33-44-55\" is not a hardware address"),
         ("mac", json!("001122334455"), "\"mac\": \"001122334455\" is not a hardware address"),
         ("mac", json!(":::::"), "\"mac\": \":::::\" is not a hardware address"),
+        (
+            "mac",
+            json!("F1-fd-59-0b-bd-2b"),
+            "\"mac\": \"F1-fd-59-0b-bd-2b\" is not a hardware address of an interface: its first byte is odd",
+        ),
+        ("mac", json!("ff:ff:ff:ff:ff:ff"), "\"mac\": \"ff:ff:ff:ff:ff:ff\" is not a hardware address of an"),
+        (
+            "mac",
+            json!("0100.5e00.0001"),
+            "\"mac\": \"0100.5e00.0001\" is not a hardware address of an interface",
+        ),
+        (
+            "mac",
+            json!("00:00:00:00:00:00"),
+            "\"mac\": \"00:00:00:00:00:00\" is not a hardware address of an interface: it is all zeros",
+        ),
+        (
+            "mac",
+            json!("00:00:00:00:00:00:00:00"),
+            "\"mac\": \"00:00:00:00:00:00:00:00\" is not a hardware address of",
+        ),
         (
             "infiniband-guid",
             json!("00:11:22:33:44:55"),
@@ -492,8 +519,66 @@ fn there_is_exactly_one_default_network() {
 }
 
 #[test]
+fn more_networks_than_allowed_are_counted_and_not_read() {
+    let short = |n: usize| vec!["a"; n].join(",");
+    let json = |n: usize| json!(vec![json!({"name": "a"}); n]).to_string();
+    for text in [short(32), json(32), format!("{}\n", short(32))] {
+        assert_eq!(parse(&text).unwrap().len(), 32);
+    }
+    // What is wrong with one of them does not matter.
+    let wrong = |n: usize| format!("[{}]", vec!["{\"a\":1,\"a\":[{}]}"; n].join(","));
+    for (text, asked) in [
+        (short(33), 33),
+        (json(33), 33),
+        (short(100_000), 100_000),
+        (json(100_000), 100_000),
+        (wrong(100_000), 100_000),
+        (",".repeat(99), 100),
+    ] {
+        let error = parse(&text).unwrap_err();
+        let expected = format!(
+            "networks asks for {asked} networks, and one pod may have 32 (setting \"maxAttachments\"); ask for fewer, or let \
+             the administrator of Braid raise that setting"
+        );
+        assert_eq!((chain(&error), error.code()), (expected, Code::INVALID_CONFIG));
+    }
+    let one = |text: &str| chain(&parse_default_network(text, &namespace("a")).unwrap_err());
+    assert_eq!(one(&json(100_000)), "default-network names 100000 networks, not exactly one");
+    assert_eq!(one(&short(2)), "default-network names 2 networks, not exactly one");
+}
+
+#[test]
+fn what_one_annotation_and_one_element_ask_for_is_bounded() {
+    let long = format!("[{{\"name\":\"a\"}}{}]", " ".repeat(LONGEST));
+    let expected = format!(
+        "networks is {} bytes long, and none of more than {LONGEST} is read; ask for less",
+        long.len()
+    );
+    assert_eq!(chain(&parse(&long).unwrap_err()), expected);
+    let ips = |n: usize| json!((0..n).map(|i| format!("fd00::{i:x}")).collect::<Vec<_>>());
+    let ports =
+        |n: usize| json!((1..=n).map(|i| json!({"hostPort": i, "containerPort": i})).collect::<Vec<_>>());
+    refuses([
+        ("ips", ips(65), "\"ips\" holds 65 addresses, and 64 are the most; ask for less"),
+        (
+            "portMappings",
+            ports(1001),
+            "\"portMappings\" holds 1001 ports, and 1000 are the most; ask for less",
+        ),
+        (
+            "cni-args",
+            json!({"x": "y".repeat(16 << 10)}),
+            "\"cni-args\" holds 16392 bytes, and 16384 are the most; ask for less",
+        ),
+    ]);
+    assert_eq!(parse_one(json!({"ips": ips(64)})).ips.len(), 64);
+    assert_eq!(parse_one(json!({"portMappings": ports(1000)})).port_mappings.len(), 1000);
+    assert_eq!(parse_one(json!({"cni-args": {"x": "y".repeat(16 << 10).split_off(8)}})).cni_args.len(), 1);
+}
+
+#[test]
 fn errors_are_bounded_whatever_the_annotation_holds() {
-    let long = "x_".repeat(100_000);
+    let long = "x_".repeat(50_000);
     for annotation in [
         long.clone(),
         format!("a/b/{long}"),
@@ -510,6 +595,26 @@ fn errors_are_bounded_whatever_the_annotation_holds() {
     assert!(parse(&repeated).unwrap_err().to_string().len() < 400);
     assert!(parse_one(json!({ long: 1 })).unknown_keys[0].len() < 400);
     parse(&"[".repeat(100_000)).unwrap_err();
+}
+
+#[test]
+fn a_gateway_that_no_packet_can_be_sent_to_is_refused() {
+    for (address, why) in [
+        ("0.0.0.0", "it means no address at all"),
+        ("::", "it means no address at all"),
+        ("::ffff:0.0.0.0", "it means no address at all"),
+        ("224.0.0.1", "it is a multicast address"),
+        ("ff02::1", "it is a multicast address"),
+        ("127.0.0.1", "it is a loopback address"),
+        ("::1", "it is a loopback address"),
+        ("255.255.255.255", "it is the broadcast address"),
+    ] {
+        let text = format!("\"default-route[0]\": \"{address}\" is not the address of a gateway: {why}");
+        refuses([("default-route", json!([address]), &text)]);
+    }
+    for address in ["10.0.0.255", "169.254.1.1", "fe80::1", "1.1.1.1"] {
+        assert!(parse_one(json!({"default-route": [address]})).default_route.is_some(), "{address}");
+    }
 }
 
 fn any_json() -> impl Strategy<Value = Value> {
@@ -576,7 +681,9 @@ fn any_ip() -> impl Strategy<Value = String> {
 fn any_hardware_address() -> impl Strategy<Value = String> {
     let bytes = prop::sample::select(vec![6, 8, 20]).prop_flat_map(|n| prop::collection::vec(any::<u8>(), n));
     let separator = prop::sample::select(vec![":", "-"]);
-    (bytes, separator, any_tail()).prop_map(|(bytes, separator, tail)| {
+    (bytes, separator, any_tail()).prop_map(|(mut bytes, separator, tail)| {
+        // Most of these are addresses of interfaces.
+        bytes[0] = (bytes[0] & 0xfe) | 2;
         let pairs: Vec<_> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         format!("{}{tail}", pairs.join(separator))
     })
@@ -660,7 +767,8 @@ proptest! {
     }
 
     #[test]
-    fn hardware_addresses_round_trip(bytes in any::<[u8; 6]>(), hyphens in any::<bool>()) {
+    fn hardware_addresses_round_trip(mut bytes in any::<[u8; 6]>(), hyphens in any::<bool>()) {
+        bytes[0] = (bytes[0] & 0xfe) | 2;
         let pairs = bytes.map(|byte| format!("{byte:02X}"));
         let mac = Mac::parse(&pairs.join(if hyphens { "-" } else { ":" })).unwrap();
         prop_assert_eq!(mac.as_str(), pairs.join(":").to_lowercase());

@@ -1,7 +1,7 @@
 //! The values of a selection, checked where they are made.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::num::{NonZeroU16, NonZeroU64};
 
 use serde_json::{Map, Value, json};
@@ -10,15 +10,24 @@ use crate::npwg::names::excerpt;
 
 /// A text that is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{found:?} is not {expected}")]
+#[error("{found:?} is not {expected}{}", because(.why))]
 pub struct ValueError {
     found: String,
     expected: &'static str,
+    why: Option<&'static str>,
+}
+
+fn because(why: &Option<&'static str>) -> String {
+    why.map(|why| format!(": {why}")).unwrap_or_default()
 }
 
 impl ValueError {
     fn new(found: &str, expected: &'static str) -> Self {
-        Self { found: excerpt(found).to_owned(), expected }
+        Self { found: excerpt(found).to_owned(), expected, why: None }
+    }
+
+    fn because(found: &str, expected: &'static str, why: &'static str) -> Self {
+        Self { why: Some(why), ..Self::new(found, expected) }
     }
 }
 
@@ -44,7 +53,19 @@ fn hardware_address(text: &str) -> Option<(usize, String)> {
     Some((digits.len() / 2, pairs))
 }
 
-/// A hardware address of 6, 8 or 20 bytes, in lower case with colons.
+/// Why an address is none that the kernel gives to an interface, so that every plugin would fail at it. Only Ethernet's six
+/// bytes say in the first one whether a group is meant.
+fn of_no_interface(pairs: &str) -> Option<&'static str> {
+    if pairs.bytes().all(|letter| matches!(letter, b'0' | b':')) {
+        return Some("it is all zeros");
+    }
+    let odd = pairs.as_bytes().get(1).is_some_and(|digit| b"13579bdf".contains(digit));
+    (odd && pairs.len() == "00:00:00:00:00:00".len()).then_some(
+        "its first byte is odd, which makes it a group (multicast) address; make that byte even, for example 02",
+    )
+}
+
+/// A hardware address of 6, 8 or 20 bytes that an interface can have, in lower case with colons.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mac(String);
 
@@ -52,7 +73,10 @@ impl Mac {
     /// Reads an address with colons, hyphens or dots.
     pub fn parse(text: &str) -> Result<Self, ValueError> {
         match hardware_address(text) {
-            Some((6 | 8 | 20, pairs)) => Ok(Self(pairs)),
+            Some((6 | 8 | 20, pairs)) => match of_no_interface(&pairs) {
+                None => Ok(Self(pairs)),
+                Some(why) => Err(ValueError::because(text, "a hardware address of an interface", why)),
+            },
             _ => Err(ValueError::new(text, "a hardware address (6, 8 or 20 bytes)")),
         }
     }
@@ -147,6 +171,19 @@ impl fmt::Display for RequestedIp {
 /// Reads an address without prefix length.
 pub(super) fn address(text: &str) -> Result<IpAddr, ValueError> {
     text.parse().map_err(|_| ValueError::new(text, "an IP address without prefix length"))
+}
+
+/// Reads the address of a gateway: one that a packet can be sent to.
+pub(super) fn gateway(text: &str) -> Result<IpAddr, ValueError> {
+    let address = address(text)?;
+    let of_no_host = match address.to_canonical() {
+        canonical if canonical.is_unspecified() => "it means no address at all",
+        canonical if canonical.is_multicast() => "it is a multicast address",
+        canonical if canonical.is_loopback() => "it is a loopback address",
+        IpAddr::V4(Ipv4Addr::BROADCAST) => "it is the broadcast address",
+        _ => return Ok(address),
+    };
+    Err(ValueError::because(text, "the address of a gateway", of_no_host))
 }
 
 /// Limits of traffic, per direction. A direction without limit is one that the author left out or gave the
