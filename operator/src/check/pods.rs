@@ -13,6 +13,8 @@ use crate::manifests::{lookalikes, namespace_of};
 const TEMPLATES: &[&[&str]] =
     &[&["spec", "template"], &["template"], &["spec", "jobTemplate", "spec", "template"]];
 
+const THE_POD_ITSELF: &[&[&str]] = &[&[]];
+
 /// meta-cni's own default for the namespace of a default-network annotation that names none.
 const DEFAULT_NETWORKS_NAMESPACE: &str = "kube-system";
 
@@ -32,10 +34,8 @@ pub(super) fn examine(object: &Object) -> Findings {
     let mut findings = Findings::default();
     let own = object.fields.get("metadata").and_then(Value::as_object);
     let is_pod = object.kind() == "Pod";
-    let pods: Vec<_> = match is_pod {
-        true => template(&object.fields, &[]).into_iter().collect(),
-        false => TEMPLATES.iter().filter_map(|path| template(&object.fields, path)).collect(),
-    };
+    let paths = if is_pod { THE_POD_ITSELF } else { TEMPLATES };
+    let pods: Vec<_> = paths.iter().filter_map(|path| template(&object.fields, path)).collect();
     findings.found = pods.len();
     let empty = Map::new();
     let own = own.unwrap_or(&empty);
