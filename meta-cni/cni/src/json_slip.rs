@@ -140,9 +140,8 @@ fn place<'a>(text: &'a [u8], error: &serde_json::Error) -> (usize, &'a [u8], &'a
     let last = 1 + text.iter().filter(|byte| **byte == b'\n').count();
     let (number, column) = match (error.line(), error.column()) {
         _ if error.is_eof() => (last, usize::MAX),
-        // Of these the place is told without themselves.
-        (number, column) if error.to_string().starts_with(CONTROL) => (number, column + 1),
-        (number, column) => (number, column),
+        _ if error.to_string().starts_with(CONTROL) => control_character(text, error),
+        place => place,
     };
     let line = text.split(|byte| *byte == b'\n').nth(number.saturating_sub(1)).unwrap_or_default();
     let mut start = column.saturating_sub(1).min(line.len());
@@ -152,6 +151,20 @@ fn place<'a>(text: &'a [u8], error: &serde_json::Error) -> (usize, &'a [u8], &'a
     }
     let (before, after) = line.split_at(start);
     (number.max(1), before, after)
+}
+
+/// The line and column of a control character in a text. Features of `serde_json` decide whether the place that it gives
+/// is that of the character or the one behind it, which after the end of a line is in the next one.
+fn control_character(text: &[u8], error: &serde_json::Error) -> (usize, usize) {
+    let (number, column) = (error.line(), error.column());
+    if column > 0 {
+        let line = text.split(|byte| *byte == b'\n').nth(number.saturating_sub(1)).unwrap_or_default();
+        let is_it = line.get(column - 1).is_some_and(u8::is_ascii_control);
+        return (number, if is_it { column } else { column + 1 });
+    }
+    let before = number.saturating_sub(1).max(1);
+    let line = text.split(|byte| *byte == b'\n').nth(before - 1).unwrap_or_default();
+    (before, line.len() + 1)
 }
 
 fn problem(text: &[u8], before: &str, after: &str, error: &serde_json::Error) -> Problem {

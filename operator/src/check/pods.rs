@@ -14,6 +14,8 @@ use crate::pod_rules::PodRules;
 const TEMPLATES: &[&[&str]] =
     &[&["spec", "template"], &["template"], &["spec", "jobTemplate", "spec", "template"]];
 
+const THE_POD_ITSELF: &[&[&str]] = &[&[]];
+
 /// What is found in one object.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
@@ -30,10 +32,8 @@ pub(super) fn examine(object: &Object, rules: &PodRules) -> Findings {
     let mut findings = Findings::default();
     let own = object.fields.get("metadata").and_then(Value::as_object);
     let is_pod = object.kind() == "Pod";
-    let pods: Vec<_> = match is_pod {
-        true => template(&object.fields, &[]).into_iter().collect(),
-        false => TEMPLATES.iter().filter_map(|path| template(&object.fields, path)).collect(),
-    };
+    let paths = if is_pod { THE_POD_ITSELF } else { TEMPLATES };
+    let pods: Vec<_> = paths.iter().filter_map(|path| template(&object.fields, path)).collect();
     findings.found = pods.len();
     let empty = Map::new();
     let own = own.unwrap_or(&empty);
