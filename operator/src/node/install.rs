@@ -28,6 +28,12 @@ mod settings;
 mod told;
 mod watching;
 
+/// What is allowed in settings, and seldom meant.
+fn warnings(settings: &Settings) -> Vec<String> {
+    let passed_over = settings.passed_over.iter().map(ToString::to_string);
+    passed_over.chain(settings.below_host.iter().map(ToString::to_string)).collect()
+}
+
 #[cfg(test)]
 mod tests;
 
@@ -41,6 +47,7 @@ use cni::config::directory;
 use cni::error::chain_text;
 use cni::point;
 use store::lock::Lock;
+use store::settings::Settings;
 use store::{NodeDirectory, StoreError, atomic, leaving};
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
@@ -223,11 +230,7 @@ impl Installer {
         let mut round = Round {
             primary: primary::told(&look, of_multus),
             installed: Installed::default(),
-            passed_over: settings
-                .iter()
-                .flat_map(|given| &given.settings.passed_over)
-                .map(ToString::to_string)
-                .collect(),
+            passed_over: settings.iter().flat_map(|given| warnings(&given.settings)).collect(),
             failed: false,
             put_back_at: None,
         };

@@ -340,6 +340,10 @@ fn a_file_of_rules_that_is_wrong_is_an_error_and_never_no_rules() {
         r#"{"rules": [{"namespaces": ["a"], "plugins": [""]}]}"#,
         r#"{"rules": [{"namespaces": ["a"], "plugins": null}]}"#,
         r#"{"rules": [], "more": 1}"#,
+        // Keys have one case here: a rule that is passed over permits nothing, and nobody would know why.
+        r#"{"Rules": []}"#,
+        r#"{"rules": [{"Namespaces": ["a"], "plugins": ["bridge"]}]}"#,
+        r#"{"rules": [{"namespaces": ["a"], "Plugins": ["bridge"]}]}"#,
     ] {
         std::fs::write(&path, text).unwrap();
         assert!(matches!(read(), Err(PermissionsError::Wrong { .. })), "{text}");

@@ -203,10 +203,11 @@ fn plugin_files_of_the_primarys_chain_count_and_are_watched() {
 fn settings_are_followed_and_wrong_ones_change_nothing() {
     let mut stage = Stage::new(Install::All);
     stage.write("net.d/10-flannel.conflist", FLANNEL);
-    stage.write("settings.json", r#"{"logLevel":"info","old":1}"#);
+    stage.write("settings.json", r#"{"logLevel":"info","old":1,"confDir":"/host/c"}"#);
     let round = stage.round();
     assert_eq!(stage.ours().unwrap()["plugins"][0]["logLevel"], "info");
-    assert_eq!(round.passed_over.len(), 1, "{round:?}");
+    assert_eq!(round.passed_over.len(), 2, "{round:?}");
+    assert!(round.passed_over[1].ends_with("write \"/c\""), "{round:?}");
     stage.write("settings.json", r#"{"logLevel":"loud"}"#);
     let round = stage.round();
     assert!(problem(&round).contains("\"logLevel\" is \"loud\""), "{round:?}");
