@@ -24,9 +24,14 @@ fn routed() -> Node {
 }
 
 fn attached(node: &Node, networks: &Value) -> (Pod, Value) {
+    let (pod, result) = added(node, networks);
+    node.check(&pod).unwrap();
+    (pod, result)
+}
+
+fn added(node: &Node, networks: &Value) -> (Pod, Value) {
     let pod = Pod::new("one", &networks.to_string()).unwrap();
     let result = node.add(&pod).unwrap();
-    node.check(&pod).unwrap();
     (pod, result)
 }
 
@@ -177,7 +182,8 @@ fn every_network_but_the_owner_loses_the_default_route_of_the_owned_family_only(
     assert_nothing_is_left_after_del(&node, &[&pod]);
 }
 
-/// As `routed`, and `sourced`: like `gate`, but sbr moves the routes of the interface into a table of its own.
+/// As `routed`, and `sourced`: like `gate`, but sbr moves the routes of the interface into a table of its own. The CHECK
+/// of such a list fails with every runtime: bridge looks for the subnet's route in the main table.
 fn routed_by_source() -> Node {
     let node = routed();
     let mut gate = bridge(&node, "sourced0", &["10.9.0.0/24", "fd00:9::/64"]);
@@ -186,10 +192,10 @@ fn routed_by_source() -> Node {
     node
 }
 
-/// The default routes of the table in which sbr has put those of `net1`.
-fn in_its_table(pod: &Pod) -> [bool; 2] {
-    [("-4", "10.9.0.1"), ("-6", "fd00:9::1")].map(|(family, gateway)| {
-        let routes = pod.netns.ip(&format!("{family} route show table 100")).unwrap();
+/// Whether sbr's tables, one for each address of `net1`, have the default routes that it has put there.
+fn in_its_tables(pod: &Pod) -> [bool; 2] {
+    [("-4", "100", "10.9.0.1"), ("-6", "101", "fd00:9::1")].map(|(family, table, gateway)| {
+        let routes = pod.netns.ip(&format!("{family} route show table {table}")).unwrap();
         routes.lines().any(|line| line.starts_with(&format!("default via {gateway} dev net1")))
     })
 }
@@ -201,13 +207,13 @@ fn a_gateway_in_the_subnet_is_taken_though_sbr_has_moved_the_routes() {
     }
     let node = routed_by_source();
     let networks = json!([{ "name": "sourced", "default-route": ["10.9.0.1", "fd00:9::1"] }]);
-    let (pod, result) = attached(&node, &networks);
+    let (pod, result) = added(&node, &networks);
     assert_eq!(defaults(&pod, Family::Ipv4), ["net1 10.9.0.1"]);
     assert_eq!(defaults(&pod, Family::Ipv6), ["net1 fd00:9::1"]);
     assert_eq!(told(&result), ["10.9.0.1", "fd00:9::1"]);
     assert_eq!(gateways(&node, &pod), ["net1 10.9.0.1", "net1 fd00:9::1"]);
     assert_far_through(&pod, ["net1", "net1"]);
-    assert_eq!(in_its_table(&pod), [true, true]);
+    assert_eq!(in_its_tables(&pod), [true, true]);
     assert_nothing_is_left_after_del(&node, &[&pod]);
 
     for outside in ["10.8.0.1", "fd00:8::1"] {
@@ -221,17 +227,18 @@ fn a_gateway_in_the_subnet_is_taken_though_sbr_has_moved_the_routes() {
 }
 
 #[test]
-fn an_empty_list_keeps_what_sbr_has_set_and_the_primary_keeps_its_own() {
+fn an_empty_list_keeps_the_default_route_that_sbr_has_moved_where_it_is() {
     if !possible(&[]) {
         return;
     }
     let node = routed_by_source();
-    let (pod, result) = attached(&node, &json!([{ "name": "sourced", "default-route": [] }]));
+    let (pod, result) = added(&node, &json!([{ "name": "sourced", "default-route": [] }]));
     assert_eq!(defaults(&pod, Family::Ipv4), ["eth0 10.244.0.1"]);
-    assert_eq!(defaults(&pod, Family::Ipv6), ["eth0 fd00:244::1"]);
-    assert_eq!(told(&result), ["10.244.0.1", "fd00:244::1"]);
-    assert_eq!(in_its_table(&pod), [true, true]);
-    assert_far_through(&pod, ["eth0", "eth0"]);
+    // Of its IPv6 default route and the primary's the kernel makes one, which sbr leaves where it is.
+    assert_eq!(defaults(&pod, Family::Ipv6), ["net1 fd00:9::1"]);
+    assert_eq!(told(&result), ["10.244.0.1", "fd00:9::1"]);
+    assert_eq!(in_its_tables(&pod), [true, true]);
+    assert_far_through(&pod, ["eth0", "net1"]);
     assert_nothing_is_left_after_del(&node, &[&pod]);
 }
 

@@ -82,7 +82,7 @@ impl Routes {
             |present: &RouteMessage| outgoing(present) == Some(owner) && gateway(present) == change.gateway;
         if !self.default_routes(family).map_err(read)?.iter().any(is_wanted) {
             // The network keeps its default route where it has put it, and the others keep theirs.
-            if change.is_its_own && self.has_one_elsewhere(family, owner).map_err(read)? {
+            if change.is_its_own && self.has_one_only_elsewhere(family, owner).map_err(read)? {
                 return Ok(false);
             }
             let target = target(change.gateway, &own);
@@ -129,10 +129,11 @@ impl Routes {
         Ok(found)
     }
 
-    /// Whether the interface has a default route in another table than the main one.
-    fn has_one_elsewhere(&mut self, family: Family, interface: u32) -> io::Result<bool> {
-        let all = self.default_routes_of_all_tables(family)?;
-        Ok(all.iter().any(|route| outgoing(route) == Some(interface) && !is_main(route)))
+    /// Whether the interface has a default route in another table than the main one, and none there.
+    fn has_one_only_elsewhere(&mut self, family: Family, interface: u32) -> io::Result<bool> {
+        let mut all = self.default_routes_of_all_tables(family)?;
+        all.retain(|route| leads_through(route, interface));
+        Ok(!all.is_empty() && !all.iter().any(is_main))
     }
 
     /// Makes the default routes of a family what they were, as far as it can be done. What replaced a route, and
@@ -225,6 +226,15 @@ fn message(header: RouteHeader, attributes: Vec<RouteAttribute>) -> RouteMessage
 
 fn outgoing(route: &RouteMessage) -> Option<u32> {
     route.attributes.iter().find_map(|a| if let RouteAttribute::Oif(index) = a { Some(*index) } else { None })
+}
+
+/// Whether a route, or one of the ways of a route that has several, leads through an interface.
+fn leads_through(route: &RouteMessage, interface: u32) -> bool {
+    route.attributes.iter().any(|attribute| match attribute {
+        RouteAttribute::Oif(index) => *index == interface,
+        RouteAttribute::MultiPath(ways) => ways.iter().any(|way| way.interface_index == interface),
+        _ => false,
+    })
 }
 
 /// Whether two routes of one destination lead the same way.
@@ -351,6 +361,11 @@ mod tests {
         // Nowhere: another network's was there first, and the plugin has left it so.
         assert_eq!(apply(&namespace.path(), &own, &interfaces()).unwrap(), own[..1]);
         assert!(defaults(&namespace)[0].starts_with("default via 10.0.2.1 dev net1"));
+        // In both tables: of two IPv6 routes the kernel has made one, which sbr does not take apart.
+        namespace.ip("-6 route append default via fd00:2::1 dev net1 onlink");
+        assert_eq!(apply(&namespace.path(), &own, &interfaces()).unwrap(), own);
+        let [_, ipv6] = defaults(&namespace);
+        assert!(ipv6.starts_with("default via fd00:2::1 dev net1") && ipv6.lines().count() == 1, "{ipv6}");
     }
 
     #[test]
