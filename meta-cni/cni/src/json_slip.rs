@@ -137,7 +137,7 @@ impl fmt::Display for Problem {
 
 /// The number of the line, and what of it is before and after the place.
 fn place<'a>(text: &'a [u8], error: &serde_json::Error) -> (usize, &'a [u8], &'a [u8]) {
-    let last = 1 + text.iter().filter(|byte| **byte == b'\n').count();
+    let last = text.split(|byte| *byte == b'\n').count();
     let (number, column) = match (error.line(), error.column()) {
         _ if error.is_eof() => (last, usize::MAX),
         _ if error.to_string().starts_with(CONTROL) => control_character(text, error),

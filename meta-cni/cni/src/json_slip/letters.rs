@@ -1,5 +1,7 @@
 //! Letters that look like others, or like nothing.
 
+use std::fmt::Write;
+
 /// The name of a letter that cannot be seen, or not told from a blank.
 pub(super) fn invisible(letter: char) -> Option<&'static str> {
     Some(match letter {
@@ -39,7 +41,8 @@ pub(super) fn shown(text: &str) -> String {
     for letter in text.chars() {
         match letter {
             letter if invisible(letter).is_some() => {
-                shown.push_str(&format!("<U+{:04X}>", u32::from(letter)))
+                // Writing to a text does not fail.
+                let _ = write!(shown, "<U+{:04X}>", u32::from(letter));
             }
             letter if letter.is_whitespace() => {
                 if !shown.ends_with(' ') {
