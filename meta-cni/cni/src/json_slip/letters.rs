@@ -39,7 +39,7 @@ pub(super) fn shown(text: &str) -> String {
     for letter in text.chars() {
         match letter {
             letter if invisible(letter).is_some() => {
-                shown.push_str(&format!("<U+{:04X}>", u32::from(letter)))
+                shown.extend(["<", &name(letter), ">"]);
             }
             letter if letter.is_whitespace() => {
                 if !shown.ends_with(' ') {
@@ -50,4 +50,9 @@ pub(super) fn shown(text: &str) -> String {
         }
     }
     shown
+}
+
+/// A letter's number as Unicode writes it.
+pub(super) fn name(letter: char) -> String {
+    format!("U+{:04X}", u32::from(letter))
 }

@@ -10,14 +10,14 @@ use crate::npwg::names::excerpt;
 
 /// A text that is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{found:?} is not {expected}{}", because(.why))]
+#[error("{found:?} is not {expected}{}", because(*.why))]
 pub struct ValueError {
     found: String,
     expected: &'static str,
     why: Option<&'static str>,
 }
 
-fn because(why: &Option<&'static str>) -> String {
+fn because(why: Option<&'static str>) -> String {
     why.map(|why| format!(": {why}")).unwrap_or_default()
 }
 
