@@ -137,34 +137,26 @@ impl fmt::Display for Problem {
 
 /// The number of the line, and what of it is before and after the place.
 fn place<'a>(text: &'a [u8], error: &serde_json::Error) -> (usize, &'a [u8], &'a [u8]) {
-    let last = text.split(|byte| *byte == b'\n').count();
+    let lines = || text.split(|byte| *byte == b'\n');
     let (number, column) = match (error.line(), error.column()) {
-        _ if error.is_eof() => (last, usize::MAX),
-        _ if error.to_string().starts_with(CONTROL) => control_character(text, error),
-        place => place,
+        _ if error.is_eof() => (lines().count(), usize::MAX),
+        // The end of a line may be told as the start of the next one.
+        (number, 0) if number > 1 => (number - 1, usize::MAX),
+        (number, column) => (number.max(1), column),
     };
-    let line = text.split(|byte| *byte == b'\n').nth(number.saturating_sub(1)).unwrap_or_default();
+    let line = lines().nth(number - 1).unwrap_or_default();
     let mut start = column.saturating_sub(1).min(line.len());
+    // Of these the place is told with or without themselves.
+    let is_control = line.get(start).is_some_and(u8::is_ascii_control);
+    if error.to_string().starts_with(CONTROL) && !is_control {
+        start = column.min(line.len());
+    }
     // Columns count bytes; a letter is not cut.
     while start > 0 && line.get(start).is_some_and(|byte| byte & 0xc0 == 0x80) {
         start -= 1;
     }
     let (before, after) = line.split_at(start);
-    (number.max(1), before, after)
-}
-
-/// The line and column of a control character in a text. Features of `serde_json` decide whether the place that it gives
-/// is that of the character or the one behind it, which after the end of a line is in the next one.
-fn control_character(text: &[u8], error: &serde_json::Error) -> (usize, usize) {
-    let (number, column) = (error.line(), error.column());
-    if column > 0 {
-        let line = text.split(|byte| *byte == b'\n').nth(number.saturating_sub(1)).unwrap_or_default();
-        let is_it = line.get(column - 1).is_some_and(u8::is_ascii_control);
-        return (number, if is_it { column } else { column + 1 });
-    }
-    let before = number.saturating_sub(1).max(1);
-    let line = text.split(|byte| *byte == b'\n').nth(before - 1).unwrap_or_default();
-    (before, line.len() + 1)
+    (number, before, after)
 }
 
 fn problem(text: &[u8], before: &str, after: &str, error: &serde_json::Error) -> Problem {

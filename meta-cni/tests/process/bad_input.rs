@@ -301,19 +301,6 @@ fn annotations_in_json() {
         (element(json!({"ips": "10.0.0.1"})), "\"ips\" is a string, not an array"),
         (element(json!({"ips": ["10.0.0.1/33"]})), "\"ips[0]\": \"10.0.0.1/33\" is not an IP address"),
         (element(json!({"mac": "02:00"})), "\"mac\": \"02:00\" is not a hardware address"),
-        (
-            element(json!({"mac": "f1:fd:59:0b:bd:2b"})),
-            "is not a hardware address of an interface: its first byte is odd",
-        ),
-        (
-            element(json!({"name": "default/a"})),
-            "the namespace has a key of its own: write \"namespace\": \"default\"",
-        ),
-        (element(json!({"default-route": ["0.0.0.0"]})), "\"0.0.0.0\" is not the address of a gateway"),
-        (
-            vec!["a"; 301].join(","),
-            "networks asks for 301 networks, and one pod may have 32 (setting \"maxAttachments\")",
-        ),
         (element(json!({"infiniband-guid": "x"})), "\"infiniband-guid\""),
         (element(json!({"bandwidth": {}})), "neither \"ingressRate\" nor \"egressRate\" is given"),
         (element(json!({"bandwidth": {"ingressRate": -1}})), "\"bandwidth.ingressRate\": -1"),
@@ -342,6 +329,30 @@ fn annotations_in_json() {
     ] {
         let what = annotation.chars().take(80).collect::<String>();
         refused(&node(), &what, 7, text, |node| node.add("c1").networks(&annotation));
+    }
+}
+
+#[test]
+fn what_no_plugin_could_do_is_refused_before_anything_runs() {
+    for (annotation, text) in [
+        (
+            json!([{"name": "a", "mac": "f1:fd:59:0b:bd:2b"}]).to_string(),
+            "is not a hardware address of an interface: its first byte is odd",
+        ),
+        (
+            json!([{"name": "default/a"}]).to_string(),
+            "the namespace has a key of its own: write \"namespace\": \"default\"",
+        ),
+        (
+            json!([{"name": "a", "default-route": ["0.0.0.0"]}]).to_string(),
+            "\"0.0.0.0\" is not the address of a gateway",
+        ),
+        (
+            vec!["a"; 301].join(","),
+            "networks asks for 301 networks, and one pod may have 32 (setting \"maxAttachments\")",
+        ),
+    ] {
+        refused(&node(), text, 7, text, |node| node.add("c1").networks(&annotation));
     }
 }
 

@@ -1,7 +1,5 @@
 //! Letters that look like others, or like nothing.
 
-use std::fmt::Write;
-
 /// The name of a letter that cannot be seen, or not told from a blank.
 pub(super) fn invisible(letter: char) -> Option<&'static str> {
     Some(match letter {
@@ -41,8 +39,7 @@ pub(super) fn shown(text: &str) -> String {
     for letter in text.chars() {
         match letter {
             letter if invisible(letter).is_some() => {
-                // Writing to a text does not fail.
-                let _ = write!(shown, "<U+{:04X}>", u32::from(letter));
+                shown.extend(["<", &name(letter), ">"]);
             }
             letter if letter.is_whitespace() => {
                 if !shown.ends_with(' ') {
@@ -53,4 +50,9 @@ pub(super) fn shown(text: &str) -> String {
         }
     }
     shown
+}
+
+/// A letter's number as Unicode writes it.
+pub(super) fn name(letter: char) -> String {
+    format!("U+{:04X}", u32::from(letter))
 }

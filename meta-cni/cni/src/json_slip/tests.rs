@@ -56,6 +56,10 @@ fn the_place_is_shown_and_what_is_wrong_there() {
             "line 2: a text has to end on the line on which it begins; write \\n for a new line, \\t for a tab \
              (at the ^: \"a\": \"…^)",
         ),
+        (
+            "{\"a\": \"b\tc\"}",
+            "a text has to end on the line on which it begins; write \\n for a new line, \\t for a tab (at the ^: {\"a\": \"…^ …)",
+        ),
         ("{} x", "trailing characters (at the ^: {} ^x)"),
     ] {
         assert_eq!(told(text), expected, "{text:?}");

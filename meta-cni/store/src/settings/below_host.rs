@@ -23,7 +23,7 @@ impl BelowHost {
 
 impl fmt::Display for BelowHost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "setting {:?} is {:?}{}", self.setting, self.path, hint(&self.path))
+        write!(f, "setting {:?} is \"{}\"{}", self.setting, self.path.display(), hint(&self.path))
     }
 }
 
@@ -38,7 +38,8 @@ pub(crate) fn hint(path: &Path) -> String {
     on_the_node(path).map_or_else(String::new, |path| {
         format!(
             "; a path below /host is how Multus sees the node from inside its pod, and meta-cni runs on the node itself: \
-             write {path:?}"
+             write \"{}\"",
+            path.display()
         )
     })
 }
