@@ -40,8 +40,8 @@ impl Kernel {
         let attribute = match name.len() {
             _ if name.contains('\0') => return Err(Errno::NODEV.into()),
             // The kernel looks a name of this attribute up among both kinds.
-            0..=LONGEST_NAME => LinkAttribute::IfName(name.to_owned()),
-            ..=LONGEST_ALTERNATIVE => {
+            length if length <= LONGEST_NAME => LinkAttribute::IfName(name.to_owned()),
+            length if length <= LONGEST_ALTERNATIVE => {
                 LinkAttribute::Other(DefaultNla::new(IFLA_ALT_IFNAME, [name.as_bytes(), b"\0"].concat()))
             }
             _ => return Err(Errno::NODEV.into()),

@@ -441,7 +441,7 @@ pub const GUARDS: &[Guard] = &[
         ),
         edits: &[Edit {
             file: "meta-cni/src/undo/owed.rs",
-            find: "|| (failed.namespace_is_gone && failed.answered)",
+            find: "|| (failed.namespace_is_gone && failed.how == How::Answered)",
             replace: "",
         }],
     },

@@ -9,7 +9,7 @@ use cni::{CapabilityArgs, CniArgs, CniError, PluginConfig, exec, point};
 use serde_json::Value;
 use store::record::AttachmentRecord;
 
-use super::owed::{FailedDel, Owed, owed};
+use super::owed::{FailedDel, How, Owed, owed};
 use super::reservations;
 use crate::attach::{Site, name, told};
 use crate::log::Log;
@@ -141,8 +141,13 @@ impl Detach<'_> {
             holds_addresses,
             attached: self.attachment.result.is_some(),
             namespace_is_gone: self.site.netns.is_none(),
-            answered: failed.is_answer(),
-            is_missing: failed.plugin_is_gone() || reference::ipam_run_by(plugin).is_some_and(is_missing),
+            how: if failed.plugin_is_gone() || reference::ipam_run_by(plugin).is_some_and(is_missing) {
+                How::Missing
+            } else if failed.is_answer() {
+                How::Answered
+            } else {
+                How::NotRun
+            },
             failing_for: self.patience.failing_for,
             grace: self.patience.grace,
         })

@@ -30,14 +30,23 @@ pub(super) struct FailedDel {
     pub(super) attached: bool,
     /// Whether the pod's namespace is gone.
     pub(super) namespace_is_gone: bool,
-    /// Whether the failure is the plugin's answer, and not that of a node that could not run it.
-    pub(super) answered: bool,
-    /// Whether the executable of the plugin, or of its IPAM plugin, is not there.
-    pub(super) is_missing: bool,
+    /// How it failed.
+    pub(super) how: How,
     /// How long DEL has been failing, up to this attempt; `None` for the first one.
     pub(super) failing_for: Option<Duration>,
     /// `missingPluginGrace`.
     pub(super) grace: Duration,
+}
+
+/// How a DEL failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum How {
+    /// The plugin was run and failed.
+    Answered,
+    /// The executable of the plugin, or of its IPAM plugin, is not there.
+    Missing,
+    /// The plugin was not run: the node could not start it, or the time was over.
+    NotRun,
 }
 
 /// What becomes of a failure.
@@ -56,7 +65,7 @@ pub(super) fn owed(failed: &FailedDel) -> Owed {
     let failing_longer_than = |bound| failed.failing_for.is_some_and(|time| time >= bound);
     let can_end = failed.namespace_is_gone || failing_longer_than(failed.grace);
     let in_namespace_only = failed.outside == Some(Outside::Nothing) && !failed.holds_addresses;
-    let tried = failed.answered || failed.is_missing;
+    let tried = failed.how != How::NotRun;
     if in_namespace_only && tried && can_end {
         return Owed::Nothing;
     }
@@ -65,7 +74,8 @@ pub(super) fn owed(failed: &FailedDel) -> Owed {
         return if is_over && tried && !failed.holds_addresses { Owed::Nothing } else { Owed::UntilGrace };
     }
     let goes_with_namespace = in_namespace_only && tried;
-    if failed.is_missing || goes_with_namespace || (failed.namespace_is_gone && failed.answered) {
+    let is_missing = failed.how == How::Missing;
+    if is_missing || goes_with_namespace || (failed.namespace_is_gone && failed.how == How::Answered) {
         Owed::UntilGrace
     } else {
         Owed::Always
@@ -92,8 +102,7 @@ mod tests {
             holds_addresses: false,
             attached,
             namespace_is_gone,
-            answered: true,
-            is_missing: false,
+            how: How::Answered,
             failing_for,
             grace: GRACE,
         }
@@ -151,7 +160,7 @@ mod tests {
     #[test]
     fn a_plugin_that_was_not_run_still_owes_what_it_made() {
         for (outside, gone) in [(Some(Outside::Nothing), true), (None, true), (None, false)] {
-            let it = FailedDel { answered: false, ..failed(outside, true, gone, AFTER_AN_HOUR) };
+            let it = FailedDel { how: How::NotRun, ..failed(outside, true, gone, AFTER_AN_HOUR) };
             assert_eq!(owed(&it), Owed::Always);
             let it = FailedDel { attached: false, ..it };
             assert_eq!(owed(&it), Owed::UntilGrace);
@@ -161,8 +170,7 @@ mod tests {
     #[test]
     fn a_plugin_that_is_missing_holds_a_pod_for_the_grace_alone() {
         for gone in [true, false] {
-            let it =
-                FailedDel { answered: false, is_missing: true, ..failed(None, true, gone, AFTER_AN_HOUR) };
+            let it = FailedDel { how: How::Missing, ..failed(None, true, gone, AFTER_AN_HOUR) };
             assert_eq!(owed(&it), Owed::UntilGrace);
         }
     }

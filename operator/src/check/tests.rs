@@ -368,8 +368,8 @@ fn a_network_of_a_device_is_a_warning() {
 #[test]
 fn slips_in_json_are_told_with_the_line_of_the_file_and_by_name() {
     let literal = |lines: &str| {
-        let lines: String = lines.lines().map(|line| format!("    {line}\n")).collect();
-        format!("{NAD}spec:\n  config: |\n{lines}")
+        let lines: Vec<_> = lines.lines().map(|line| format!("    {line}\n")).collect();
+        format!("{NAD}spec:\n  config: |\n{}", lines.concat())
     };
     let folded = format!(
         "{NAD}spec:\n  config: '{{\n      \"name\": \"net01\"\n      \"type\": \"host-device\"\n    }}'\n"
