@@ -37,14 +37,14 @@ impl Kernel {
 
     /// The index of the interface that has this name, or this alternative name. `ENODEV` if there is none.
     pub(crate) fn index(&mut self, name: &str) -> io::Result<u32> {
-        let attribute = match name.len() {
-            _ if name.contains('\0') => return Err(Errno::NODEV.into()),
-            // The kernel looks a name of this attribute up among both kinds.
-            length if length <= LONGEST_NAME => LinkAttribute::IfName(name.to_owned()),
-            length if length <= LONGEST_ALTERNATIVE => {
-                LinkAttribute::Other(DefaultNla::new(IFLA_ALT_IFNAME, [name.as_bytes(), b"\0"].concat()))
-            }
-            _ => return Err(Errno::NODEV.into()),
+        if name.len() > LONGEST_ALTERNATIVE || name.contains('\0') {
+            return Err(Errno::NODEV.into());
+        }
+        // The kernel looks a name up among both kinds, whichever attribute it is in.
+        let attribute = if name.len() <= LONGEST_NAME {
+            LinkAttribute::IfName(name.to_owned())
+        } else {
+            LinkAttribute::Other(DefaultNla::new(IFLA_ALT_IFNAME, [name.as_bytes(), b"\0"].concat()))
         };
         let mut query = LinkMessage::default();
         query.attributes = vec![attribute, LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])];
