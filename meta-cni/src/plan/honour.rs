@@ -2,7 +2,7 @@
 //! honour (4.1.2.1); Multus lets it pass in silence, and a pod comes up with another address than it asked for.
 //!
 //! A plugin that declares the capability can. `ips` and `mac` also reach plugins through CNI_ARGS, which
-//! plugins do not declare: of the reference plugins it is known which read them ([`reference`]); any other plugin is
+//! plugins do not declare: of the reference plugins it is known which read them ([`mod@reference`]); any other plugin is
 //! trusted to, since manifests that work with Multus must go on working.
 
 use cni::npwg::Selection;
