@@ -11,7 +11,7 @@
 //! | run a list of plugins | [`chain`] |
 //! | read what libcni wrote down of an attachment | [`cache`] |
 //! | read a pod's network selections, write its network-status (NPWG standard) | [`npwg`] |
-//! | know what the reference plugins take, need and leave | [`reference`] |
+//! | know what the reference plugins take, need and leave | [`mod@reference`] |
 //! | read keys of JSON as Go does | [`keys`] |
 //! | guess which known word is meant | [`spelling`] |
 //! | say where a text stops being JSON | [`json_slip`] |
