@@ -13,7 +13,7 @@ use crate::attach::{AttachFailure, Site, name};
 use crate::call::{Call, store_error};
 use crate::plan::{Asked, Plan, Wanted, plan};
 use crate::pod::{Wishes, wishes};
-use crate::undo::{self, Patience};
+use crate::undo::{self, Left, Patience};
 use crate::{earlier_sandboxes, hold, merge, namespace, networks, routes, settled, turn};
 
 /// Attaches a container to its networks and returns the merged result, which `version` can express.
@@ -156,14 +156,10 @@ pub(crate) fn finish_earlier(call: &Call, target: &Target) -> Result<(), CniErro
     }
     call.log.info("undoing what an earlier ADD left", &[]);
     let undone = undo::undo_record(call, earlier, target.netns.as_deref(), &call.exec);
-    undone.map_err(|error| error.of(UNDO_EARLIER))?;
-    match Record::read(dir, &key).map_err(|error| store_error(&error))? {
-        None => Ok(()),
+    match undone.map_err(|error| error.of(UNDO_EARLIER))? {
+        Left::Nothing => Ok(()),
         // A new record would hide what is still owed.
-        Some(left) => {
-            let why = left.failure.map(|failure| failure.message).unwrap_or_default();
-            Err(CniError::new(Code::TRY_AGAIN_LATER, why).of(UNDO_EARLIER))
-        }
+        Left::Owed(why) => Err(CniError::new(Code::TRY_AGAIN_LATER, why).of(UNDO_EARLIER)),
     }
 }
 

@@ -107,7 +107,10 @@ impl Site<'_> {
                 point::reached("attach: one made");
                 Ok(())
             }
-            Err(error) => Err(told(&error).of(name(attachment))),
+            Err(error) => {
+                attachment.refused_by = error.is_refusal().then_some(error.place);
+                Err(told(&error).of(name(attachment)))
+            }
         }
     }
 

@@ -168,6 +168,7 @@ fn collect(call: &Call, out: &mut dyn Write) -> io::Result<u8> {
                     format!("in use: {reason}, but its namespace {netns} lives; left to the runtime's DEL");
                 (line, &mut in_use)
             }
+            Ok(Taken::Owed(why)) => (format!("left, and its pod is let go: {why}"), &mut left),
             Ok(Taken::Failed(error)) => (format!("left: {error}"), &mut left),
             Err(error) => (format!("left: {}", cni::error::chain_text(&error)), &mut left),
         };

@@ -7,10 +7,12 @@
 use cni::env::Target;
 use cni::skel::Request;
 use cni::{CniError, point};
+use store::StoreError;
 use store::record::{Record, RecordKey};
 
 use crate::call::{Call, store_error};
-use crate::{foreign, hold, turn, undo};
+use crate::undo::{self, Left};
+use crate::{foreign, hold, turn};
 
 /// Undoes a container's attachments.
 ///
@@ -24,13 +26,24 @@ pub(crate) fn del(call: &Call, target: &Target, request: &Request) -> Result<(),
     let lock = hold::container(call, &target.container_id)?;
     point::reached("del: locked");
     let key = RecordKey { container_id: target.container_id.clone(), if_name: target.if_name.clone() };
-    match Record::read(dir, &key).map_err(|error| store_error(&error))? {
-        Some(record) => {
-            undo::undo_record(call, record, target.netns.as_deref(), &call.exec)?;
-        }
+    let left = match Record::read(dir, &key).map_err(|error| unreadable(&error, &key))? {
+        Some(record) => undo::undo_record(call, record, target.netns.as_deref(), &call.exec)?,
         None => foreign::undo(call, target, request)?,
-    }
+    };
     point::reached("del: done");
-    lock.remove();
+    if left == Left::Nothing {
+        lock.remove();
+    }
     Ok(())
+}
+
+/// A record that cannot be read holds its pod until somebody acts.
+fn unreadable(error: &StoreError, key: &RecordKey) -> CniError {
+    let mut told = store_error(error);
+    if matches!(error, StoreError::Damaged { .. }) {
+        let id = &key.container_id;
+        told.msg =
+            format!("{}; to give up what it holds, run `meta-cni give-up {id}` on this node", told.msg);
+    }
+    told
 }

@@ -3,7 +3,7 @@
 //! A pod whose networks can be made but not undone leaves a record with each sandbox that the kubelet tries, and with
 //! it whatever its plugins hold. The limit ends that; it must not outlast the cause. So it counts only records of
 //! networks that the pod is about to get again, in the same form, and what is left is tried once more before the pod is
-//! refused.
+//! refused. A record that no longer holds its own pod holds no other sandbox of it either: what it owes stays visible.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use store::record::{self, Phase, PodIdentity, Record, RecordKey};
 
 use crate::call::Call;
 use crate::plan::Plan;
-use crate::unfinished;
+use crate::{undo, unfinished};
 
 /// How many sandboxes of one pod may be left to undo before it gets another one.
 const MOST_LEFT: usize = 4;
@@ -55,10 +55,11 @@ fn left(call: &Call, own: &ContainerId, pod: &PodIdentity, plan: &Plan) -> Vec<(
     let others = keys.into_iter().filter(|key| key.container_id != *own);
     // One that cannot be read may be anybody's, and is told elsewhere.
     let records = others.filter_map(|key| Some((Record::read(dir, &key).ok()??, key)));
-    records.filter(|(record, _)| counts(record, pod, plan)).map(|(record, key)| (key, record)).collect()
+    let is_held = |record: &Record| counts(record, pod, plan) && !undo::is_let_go(call, record);
+    records.filter(|(record, _)| is_held(record)).map(|(record, key)| (key, record)).collect()
 }
 
-/// An ADD that runs just now, or was killed, has not been undone in vain; a network that is another one now may be
+/// Whether a record is one that a new sandbox would add to. An ADD that runs just now, or was killed, has not been undone in vain; a network that is another one now may be
 /// right again.
 fn counts(record: &Record, pod: &PodIdentity, plan: &Plan) -> bool {
     let again = || {

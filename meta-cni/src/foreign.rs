@@ -16,7 +16,8 @@ use store::record::{AttachmentRecord, Phase, Record, RecordKey, now_ms};
 use store::settings::{PrimarySource, SettingsError};
 
 use crate::call::Call;
-use crate::{multus, pod, retired, settled, undo};
+use crate::undo::{self, Left};
+use crate::{multus, pod, retired, settled};
 
 /// Settings that say which network is the primary.
 const OF_PRIMARY: &[&str] =
@@ -26,15 +27,15 @@ const OF_PRIMARY: &[&str] =
 /// holds the container's lock.
 ///
 /// What cannot be undone is recorded from then on, so that it is tried again as anything else is.
-pub(crate) fn undo(call: &Call, target: &Target, request: &Request) -> Result<(), CniError> {
+pub(crate) fn undo(call: &Call, target: &Target, request: &Request) -> Result<Left, CniError> {
     let key = RecordKey { container_id: target.container_id.clone(), if_name: target.if_name.clone() };
     if settled::is_noted(&call.settings.directory, &key) {
         call.log.info("nothing is left of the container: nothing to undo", &[]);
-        return Ok(());
+        return Ok(Left::Nothing);
     }
     let retired = call.settings.retired;
     if retired && retired::multus_is_next(call) {
-        return retired::del(call, target, request);
+        return retired::del(call, target, request).map(|()| Left::Nothing);
     }
     if let Some(attachments) = multus::attachments(call, target) {
         return undo_left_by_multus(call, target, attachments, &call.exec);
@@ -46,7 +47,7 @@ pub(crate) fn undo(call: &Call, target: &Target, request: &Request) -> Result<()
         primary(call)?.map(|primary| of_primary(call, target, request, primary))
     };
     if primary.is_none() && !multus::left_a_file(call, &target.container_id) {
-        return Ok(());
+        return Ok(Left::Nothing);
     }
     // A file of Multus that cannot be read makes this fail, and is told of for as long as it is there.
     let record = record(call, target, primary.into_iter().collect());
@@ -59,7 +60,7 @@ pub(crate) fn undo_left_by_multus(
     target: &Target,
     attachments: Vec<AttachmentRecord>,
     exec: &dyn Exec,
-) -> Result<(), CniError> {
+) -> Result<Left, CniError> {
     call.log.info(
         "nothing is recorded: undoing what Multus attached",
         &[("container", &target.container_id), ("networks", &attachments.len())],
@@ -121,6 +122,7 @@ fn of_primary(call: &Call, target: &Target, request: &Request, primary: Found) -
         // One that cannot be read is as good as none: plugins have to do without.
         result: request.prev_result().ok().flatten(),
         default_route: Vec::new(),
+        refused_by: None,
         add_us: None,
     }
 }

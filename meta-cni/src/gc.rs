@@ -20,7 +20,8 @@ use store::node::NodeFacts;
 use store::record::{Record, RecordKey};
 
 use crate::call::{Call, store_error};
-use crate::{foreign, hold, multus, undo};
+use crate::undo::{self, Left};
+use crate::{foreign, hold, multus};
 
 /// No delegate may hold up a GC, and with it the node, for long.
 const DELEGATE_BOUND: Duration = Duration::from_secs(10);
@@ -81,9 +82,11 @@ fn undo_stale(call: &Call, exec: &ProcessExec, key: &RecordKey) -> Result<bool, 
     }
     call.log.info("undoing a container that the runtime no longer has", &[("container", &key.container_id)]);
     let netns = record.netns.clone();
-    undo::undo_record(call, record, netns.as_deref(), exec)?;
+    let left = undo::undo_record(call, record, netns.as_deref(), exec)?;
     point::reached("gc: one stale record undone");
-    lock.remove();
+    if left == Left::Nothing {
+        lock.remove();
+    }
     Ok(true)
 }
 
@@ -112,8 +115,9 @@ fn undo_left_by_multus(call: &Call, exec: &ProcessExec, id: ContainerId) -> Resu
     }
     // Its namespace is gone, or nobody says where it is.
     let target = Target { container_id: id, netns: None, if_name, args: CniArgs::default() };
-    if let Some(attachments) = multus::attachments(call, &target) {
-        foreign::undo_left_by_multus(call, &target, attachments, exec)?;
+    if let Some(attachments) = multus::attachments(call, &target)
+        && foreign::undo_left_by_multus(call, &target, attachments, exec)? == Left::Nothing
+    {
         lock.remove();
     }
     Ok(())

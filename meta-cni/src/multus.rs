@@ -121,6 +121,7 @@ fn attachment(call: &Call, target: &Target, index: usize, delegate: Delegate) ->
         capabilities,
         result: cached.result,
         default_route: Vec::new(),
+        refused_by: None,
         add_us: None,
     }
 }

@@ -150,6 +150,7 @@ fn attachment(
         capabilities,
         result: None,
         default_route: Vec::new(),
+        refused_by: None,
         add_us: None,
     })
 }

@@ -20,14 +20,25 @@ use crate::call::{Call, store_error};
 use crate::{multus, settled};
 pub(crate) use detach::{Patience, Undone, detach_all};
 
+/// What is left of a record whose pod is not held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// Nothing; the record is gone.
+    Nothing,
+    /// Something is owed, stays recorded and is tried again; why, for people.
+    Owed(String),
+}
+
 /// Undoes a record and settles it, in the namespace that `path` leads to if it is still that of the record. The caller
 /// holds the container's lock.
+///
+/// *Errors*: something is owed, and the pod is held for it.
 pub(crate) fn undo_record(
     call: &Call,
     record: Record,
     path: Option<&Path>,
     exec: &dyn Exec,
-) -> Result<(), CniError> {
+) -> Result<Left, CniError> {
     undo_record_from(call, record, path, exec, 0)
 }
 
@@ -39,7 +50,7 @@ pub(crate) fn undo_record_from(
     path: Option<&Path>,
     exec: &dyn Exec,
     attempts: u32,
-) -> Result<(), CniError> {
+) -> Result<Left, CniError> {
     let netns = record.netns_for_undo(path).map_err(|error| store_error(&error))?;
     let dir = &call.settings.directory;
     let container_id = record.container_id.clone();
@@ -58,8 +69,23 @@ pub(crate) fn undo_record_from(
     if let Some(error) = verdict(&record, &failures, grace, &dir.record(&record.key())) {
         return Err(error);
     }
-    call.log.info("detached", &[("container", &container_id), ("left", &record.attachments.len())]);
-    Ok(())
+    if failures.is_empty() {
+        call.log.info("detached", &[("container", &container_id)]);
+        return Ok(Left::Nothing);
+    }
+    let text = text(&failures);
+    call.log.warn(
+        "the pod is let go; what is owed stays recorded",
+        &[("container", &container_id), ("error", &text)],
+    );
+    Ok(Left::Owed(text))
+}
+
+/// Whether a record is of a pod that is not held for it any more: its namespace is gone, and the grace is over.
+pub(crate) fn is_let_go(call: &Call, record: &Record) -> bool {
+    let grace_is_over = |failure| failing_for(failure, now_ms()) >= call.settings.missing_plugin_grace;
+    let is_gone = || matches!(record.netns_for_undo(record.netns.as_deref()), Ok(None));
+    record.failure.as_ref().is_some_and(grace_is_over) && is_gone()
 }
 
 fn failing_for(failure: &DelFailure, now_ms: u64) -> Duration {

@@ -11,7 +11,8 @@ use store::lock::Lock;
 use store::record::{self, DelFailure, Phase, Record, RecordKey, now_ms};
 
 use crate::call::{Call, store_error};
-use crate::{hold, undo};
+use crate::hold;
+use crate::undo::{self, Left};
 
 /// A run takes up no further record once this much time has passed: pods wait for it.
 const BOUND: Duration = Duration::from_secs(2);
@@ -29,6 +30,8 @@ pub(crate) enum Taken {
     Busy,
     /// Given up, but its network namespace still lives: left to the runtime's DEL.
     InUse(InUse),
+    /// Still not possible, though the pod is not held for it.
+    Owed(String),
     /// Still not possible.
     Failed(CniError),
 }
@@ -118,11 +121,12 @@ pub(crate) fn take_up_one(
     let attempts = record.failure.as_ref().map_or(0, |failure| failure.attempts);
     let netns = record.netns.clone();
     Ok(match undo::undo_record_from(call, record, netns.as_deref(), exec, attempts) {
-        Ok(()) => {
+        Ok(Left::Nothing) => {
             point::reached("unfinished: one undone");
             lock.remove();
             Taken::Done
         }
+        Ok(Left::Owed(why)) => Taken::Owed(why),
         Err(error) => Taken::Failed(error),
     })
 }

@@ -87,11 +87,12 @@ pub const GUARDS: &[Guard] = &[
         ),
         edits: &[Edit {
             file: "meta-cni/src/undo/detach.rs",
-            find: "self.attachment.list.plugins.iter().rev().filter_map(|plugin| self.undo(plugin).err()).collect()",
-            replace: r#"let bare = self.attachment.list.plugins.iter().rev().filter_map(|plugin| {
-            PluginConfig::from_json(serde_json::json!({"type": plugin.plugin().to_string()}), "").ok()
+            find: "last_first.filter_map(|(place, plugin)| self.undo(place, plugin).err()).collect()",
+            replace: r#"let bare = last_first.filter_map(|(place, plugin)| {
+            let bare = serde_json::json!({"type": plugin.plugin().to_string()});
+            PluginConfig::from_json(bare, "").ok().map(|plugin| (place, plugin))
         });
-        bare.filter_map(|plugin| self.undo(&plugin).err()).collect()"#,
+        bare.filter_map(|(place, plugin)| self.undo(place, &plugin).err()).collect()"#,
         }],
     },
     Guard {
@@ -353,8 +354,8 @@ pub const GUARDS: &[Guard] = &[
         ),
         edits: &[Edit {
             file: "meta-cni/src/attach.rs",
-            find: "Err(error) => Err(told(&error).of(name(attachment))),",
-            replace: "Err(error) => Err(CniError::new(cni::Code::INTERNAL, told(&error).msg).of(name(attachment))),",
+            find: "Err(told(&error).of(name(attachment)))",
+            replace: "Err(CniError::new(cni::Code::INTERNAL, told(&error).msg).of(name(attachment)))",
         }],
     },
     Guard {

@@ -42,6 +42,8 @@ pub struct ValidAttachment {
 pub struct ChainError {
     /// The plugin.
     pub plugin: PluginType,
+    /// Its place in the list, from 0.
+    pub place: usize,
     /// The verb.
     pub verb: Verb,
     /// Why.
@@ -90,6 +92,11 @@ impl ChainError {
     pub fn is_answer(&self) -> bool {
         use ExecError::{Plugin, Silent, Timeout, TooMuch};
         matches!(&*self.source, Cause::Exec(Plugin(_) | Silent { .. } | Timeout { .. } | TooMuch { .. }))
+    }
+
+    /// Whether the plugin was run and gave an error of CNI, or was not there: it says itself that it did not succeed.
+    pub fn is_refusal(&self) -> bool {
+        matches!(&*self.source, Cause::Exec(ExecError::Plugin(_))) || self.plugin_is_gone()
     }
 
     /// Whether the plugin was killed because it did not end in time.
@@ -147,7 +154,7 @@ fn call(
 }
 
 fn failed(plugin: &PluginConfig, verb: Verb, source: Cause) -> ChainError {
-    ChainError { plugin: plugin.plugin().clone(), verb, source: Box::new(source) }
+    ChainError { plugin: plugin.plugin().clone(), place: 0, verb, source: Box::new(source) }
 }
 
 /// Why an output cannot be read as one JSON value.
@@ -169,16 +176,26 @@ pub fn add(
     prev_result: Option<AddResult>,
 ) -> Result<AddResult, ChainError> {
     let mut result = prev_result;
-    for plugin in &list.plugins {
-        let request = plugin.request(list, result.as_ref(), at.capabilities);
-        let request = request.map_err(|error| failed(plugin, Verb::Add, Cause::Result(error)))?;
-        let printed = call(exec, plugin, Verb::Add, Some(at.target), at.path, request)?;
-        let json = serde_json::from_slice(&printed)
-            .map_err(|source| failed(plugin, Verb::Add, not_one_value(&printed, source)))?;
-        let parsed = AddResult::parse(json, list.version);
-        result = Some(parsed.map_err(|error| failed(plugin, Verb::Add, Cause::Result(error)))?);
+    for (place, plugin) in list.plugins.iter().enumerate() {
+        let added = add_one(exec, list, plugin, at, result.as_ref());
+        result = Some(added.map_err(|error| ChainError { place, ..error })?);
     }
     Ok(result.unwrap_or_default())
+}
+
+fn add_one(
+    exec: &dyn Exec,
+    list: &NetworkList,
+    plugin: &PluginConfig,
+    at: &Attachment<'_>,
+    result: Option<&AddResult>,
+) -> Result<AddResult, ChainError> {
+    let request = plugin.request(list, result, at.capabilities);
+    let request = request.map_err(|error| failed(plugin, Verb::Add, Cause::Result(error)))?;
+    let printed = call(exec, plugin, Verb::Add, Some(at.target), at.path, request)?;
+    let json = serde_json::from_slice(&printed)
+        .map_err(|source| failed(plugin, Verb::Add, not_one_value(&printed, source)))?;
+    AddResult::parse(json, list.version).map_err(|error| failed(plugin, Verb::Add, Cause::Result(error)))
 }
 
 /// CHECK with the result of ADD. A list that says `disableCheck`, or of a version without CHECK, is not
@@ -244,7 +261,8 @@ fn del_by(
     result: Option<&AddResult>,
 ) -> Result<(), ChainError> {
     let result = result.filter(|_| list.version.has_prev_result_on_del());
-    let failed = |source| ChainError { plugin: called.clone(), verb: Verb::Del, source: Box::new(source) };
+    let failed =
+        |source| ChainError { plugin: called.clone(), place: 0, verb: Verb::Del, source: Box::new(source) };
     let request = plugin.request(list, result, at.capabilities);
     let stdin = Value::Object(request.map_err(|error| failed(Cause::Result(error)))?).to_string();
     let target = Some(at.target);

@@ -127,11 +127,16 @@ fn tail(stderr: &str) -> String {
 }
 
 impl ExecError {
-    /// Whether there is no executable that could be run: nothing was attempted.
+    /// Whether there is no executable that could be run: nothing was attempted. A file that is damaged, or that nobody
+    /// may run, is none.
     pub fn plugin_is_gone(&self) -> bool {
         match self {
             Self::NotFound { .. } => true,
-            Self::Start { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
+            Self::Start { source, .. } => {
+                let kind = source.kind();
+                [std::io::ErrorKind::NotFound, std::io::ErrorKind::PermissionDenied].contains(&kind)
+                    || source.raw_os_error() == Some(rustix::io::Errno::NOEXEC.raw_os_error())
+            }
             _ => false,
         }
     }

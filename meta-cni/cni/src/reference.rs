@@ -21,7 +21,10 @@ use crate::ids::PluginType;
 use crate::keys;
 
 pub use interface::{NoInterface, makes_no_interface};
-pub use outside::{Outside, forgets_addresses_without_namespace, leaves_outside, needs_requests_at_del};
+pub use outside::{
+    Outside, forgets_addresses_without_namespace, forgets_rules_without_namespace, leaves_outside,
+    needs_requests_at_del,
+};
 
 /// The bridge of the plugin `bridge` where the configuration names none.
 pub const DEFAULT_BRIDGE: &str = "cni0";

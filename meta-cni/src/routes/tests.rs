@@ -13,6 +13,7 @@ fn attachment(if_name: &str, result: Value) -> AttachmentRecord {
         capabilities: CapabilityArgs::new(),
         result: Some(AddResult::parse(result, SpecVersion::V1_1_0).unwrap()),
         default_route: Vec::new(),
+        refused_by: None,
         add_us: None,
     }
 }

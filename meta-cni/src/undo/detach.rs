@@ -9,7 +9,7 @@ use cni::{CapabilityArgs, CniArgs, CniError, PluginConfig, exec, point};
 use serde_json::Value;
 use store::record::AttachmentRecord;
 
-use super::owed::{FailedDel, How, Owed, owed};
+use super::owed::{Added, FailedDel, How, Owed, owed};
 use super::reservations;
 use crate::attach::{Site, name, told};
 use crate::log::Log;
@@ -73,34 +73,61 @@ struct Detach<'a> {
 impl Detach<'_> {
     /// Runs the plugins of the list in reverse; what is still owed.
     fn run(&self) -> Vec<Undone> {
-        self.attachment.list.plugins.iter().rev().filter_map(|plugin| self.undo(plugin).err()).collect()
+        let last_first = self.attachment.list.plugins.iter().enumerate().rev();
+        last_first.filter_map(|(place, plugin)| self.undo(place, plugin).err()).collect()
     }
 
-    fn undo(&self, plugin: &PluginConfig) -> Result<(), Undone> {
+    fn undo(&self, place: usize, plugin: &PluginConfig) -> Result<(), Undone> {
+        let added = self.added(place);
         let done = self.call(plugin, |at, config| {
             let (list, result) = (&self.attachment.list, self.attachment.result.as_ref());
             chain::del_one(self.site.exec, list, config, at, result)
         });
         match done {
             Ok(()) if self.site.netns.is_none() && reference::forgets_addresses_without_namespace(plugin) => {
-                self.free_addresses(plugin).map_err(|error| self.still_owed(plugin, &error, true))
+                self.free_addresses(plugin).map_err(|error| self.still_owed(plugin, added, &error, true))
             }
-            Ok(()) => Ok(()),
-            Err(error) => self.settle(plugin, &error),
+            Ok(()) => {
+                if self.site.netns.is_none() && reference::forgets_rules_without_namespace(plugin) {
+                    self.tell_of_rules(plugin);
+                }
+                Ok(())
+            }
+            Err(error) => self.settle(plugin, added, &error),
         }
     }
 
+    /// How the ADD of the plugin at a place of the list ended.
+    fn added(&self, place: usize) -> Added {
+        match (&self.attachment.result, self.attachment.refused_by) {
+            (None, None) => Added::NotKnown,
+            (None, Some(refused)) if place == refused => Added::Refused,
+            (None, Some(refused)) if place > refused => Added::Never,
+            // Those before the one that refused have succeeded.
+            (Some(_), _) | (None, Some(_)) => Added::Yes,
+        }
+    }
+
+    /// The plugin needs the pod's interface to know which rules are the pod's, in every version.
+    fn tell_of_rules(&self, plugin: &PluginConfig) {
+        self.log.warn(
+            "a plugin removes no packet filter rules without the pod's namespace; until the node is rebooted those of \
+             this container stay: iptables-save or nft list ruleset shows them with its id",
+            &[("network", &self.attachment.network), ("plugin", &plugin.plugin())],
+        );
+    }
+
     /// A plugin failed. Its addresses are freed without it where nothing of the pod can use them any more.
-    fn settle(&self, plugin: &PluginConfig, failed: &ChainError) -> Result<(), Undone> {
-        let owes_nothing = self.owed(plugin, failed, false) == Owed::Nothing;
+    fn settle(&self, plugin: &PluginConfig, added: Added, failed: &ChainError) -> Result<(), Undone> {
+        let owes_nothing = self.owed(plugin, added, failed, false) == Owed::Nothing;
         if owes_nothing || self.site.netns.is_none() {
             let freed = self.free_addresses(plugin);
-            if let Some(error) = freed.err().filter(|_| self.may_hold_addresses(plugin)) {
-                return Err(self.still_owed(plugin, &error, true));
+            if let Some(error) = freed.err().filter(|_| self.may_hold_addresses(plugin, added)) {
+                return Err(self.still_owed(plugin, added, &error, true));
             }
         }
         if !owes_nothing {
-            return Err(self.still_owed(plugin, failed, false));
+            return Err(self.still_owed(plugin, added, failed, false));
         }
         self.log.warn(
             "a plugin failed at DEL and owes nothing: what it made is gone with the pod's namespace, or will be",
@@ -124,22 +151,25 @@ impl Detach<'_> {
 
     /// Whether an IPAM plugin that failed may hold addresses. One that was refused with its configuration, at ADD as at
     /// DEL, holds none; where that can be looked up it is.
-    fn may_hold_addresses(&self, plugin: &PluginConfig) -> bool {
-        let never_attached = self.attachment.result.is_none();
-        if !never_attached || plugin.ipam_type() != Some("host-local") {
-            return true;
+    fn may_hold_addresses(&self, plugin: &PluginConfig, added: Added) -> bool {
+        match (added, plugin.ipam_type()) {
+            (Added::Never, _) | (_, Some("static")) => return false,
+            (Added::Yes | Added::NotKnown, _) => return true,
+            // What was refused and cannot be looked up cannot be named either.
+            (Added::Refused, Some("host-local")) => {}
+            (Added::Refused, _) => return false,
         }
         let AttachmentRecord { list, if_name, .. } = self.attachment;
         let held = reservations::held(&list.name, plugin, self.site.container_id, if_name);
         !held.is_ok_and(|held| held.is_empty())
     }
 
-    fn owed(&self, plugin: &PluginConfig, failed: &ChainError, holds_addresses: bool) -> Owed {
+    fn owed(&self, plugin: &PluginConfig, added: Added, failed: &ChainError, holds_addresses: bool) -> Owed {
         let is_missing = |ipam| exec::find(&ipam, &self.site.path).is_none();
         owed(&FailedDel {
             outside: reference::leaves_outside(plugin),
             holds_addresses,
-            attached: self.attachment.result.is_some(),
+            added,
             namespace_is_gone: self.site.netns.is_none(),
             how: if failed.plugin_is_gone() || reference::ipam_run_by(plugin).is_some_and(is_missing) {
                 How::Missing
@@ -153,8 +183,14 @@ impl Detach<'_> {
         })
     }
 
-    fn still_owed(&self, plugin: &PluginConfig, failed: &ChainError, holds_addresses: bool) -> Undone {
-        let can_wait = self.owed(plugin, failed, holds_addresses) != Owed::Always;
+    fn still_owed(
+        &self,
+        plugin: &PluginConfig,
+        added: Added,
+        failed: &ChainError,
+        holds_addresses: bool,
+    ) -> Undone {
+        let can_wait = self.owed(plugin, added, failed, holds_addresses) != Owed::Always;
         Undone { error: told(failed).of(name(self.attachment)), can_wait }
     }
 

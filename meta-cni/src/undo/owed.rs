@@ -3,21 +3,19 @@
 //! What a plugin made in the pod's namespace goes with the namespace. What it left outside (packet filter rules,
 //! addresses) does not, and nobody knows what an unknown plugin left.
 //!
-//! | the plugin may have left outside | while the namespace is there | once it is gone |
+//! | the plugin | while the namespace is there | once it is gone |
 //! |---|---|---|
-//! | nothing | nothing is owed after the grace | nothing is owed |
-//! | something, or nobody knows; ADD failed | the pod is held for the grace | the same; nothing is owed after an hour |
-//! | something, or nobody knows; ADD succeeded | the pod is held | the pod is held for the grace |
+//! | never ran at ADD | nothing is owed | nothing is owed |
+//! | refused ADD | the pod is held for the grace | nothing is owed |
+//! | leaves nothing outside | the pod is held for the grace; then nothing is owed | nothing is owed |
+//! | may have left something; whether ADD succeeded is not known | the pod is held for the grace | the same |
+//! | may have left something; ADD succeeded | the pod is held | the pod is held for the grace |
 //!
-//! Addresses of an IPAM plugin that could not be freed are something.
+//! Addresses of an IPAM plugin that could not be freed are something. Where a pod is let go, what is owed stays recorded.
 
 use std::time::Duration;
 
 use cni::reference::Outside;
-
-/// Nothing that never was attached is owed for longer than this, or than the grace where that is longer: the plugin
-/// would refuse its DEL for ever, as it refused its ADD.
-const NEVER_ATTACHED: Duration = Duration::from_secs(3600);
 
 /// A DEL of one plugin that failed.
 #[derive(Debug, Clone, Copy)]
@@ -26,8 +24,8 @@ pub(super) struct FailedDel {
     pub(super) outside: Option<Outside>,
     /// Whether its IPAM plugin may still hold addresses.
     pub(super) holds_addresses: bool,
-    /// Whether the ADD of the attachment succeeded.
-    pub(super) attached: bool,
+    /// How its ADD ended.
+    pub(super) added: Added,
     /// Whether the pod's namespace is gone.
     pub(super) namespace_is_gone: bool,
     /// How it failed.
@@ -36,6 +34,19 @@ pub(super) struct FailedDel {
     pub(super) failing_for: Option<Duration>,
     /// `missingPluginGrace`.
     pub(super) grace: Duration,
+}
+
+/// How the ADD of a plugin ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Added {
+    /// It succeeded.
+    Yes,
+    /// It was killed, or it ran before anybody wrote it down.
+    NotKnown,
+    /// The plugin said that it did not succeed.
+    Refused,
+    /// A plugin before it failed.
+    Never,
 }
 
 /// How a DEL failed.
@@ -62,20 +73,23 @@ pub(super) enum Owed {
 
 /// Decides what is owed.
 pub(super) fn owed(failed: &FailedDel) -> Owed {
-    let failing_longer_than = |bound| failed.failing_for.is_some_and(|time| time >= bound);
-    let can_end = failed.namespace_is_gone || failing_longer_than(failed.grace);
-    let in_namespace_only = failed.outside == Some(Outside::Nothing) && !failed.holds_addresses;
-    let tried = failed.how != How::NotRun;
-    if in_namespace_only && tried && can_end {
+    if failed.added == Added::Never {
         return Owed::Nothing;
     }
-    if !failed.attached {
-        let is_over = failing_longer_than(failed.grace.max(NEVER_ATTACHED)) && failed.namespace_is_gone;
-        return if is_over && tried && !failed.holds_addresses { Owed::Nothing } else { Owed::UntilGrace };
+    let gone = failed.namespace_is_gone;
+    let grace_is_over = failed.failing_for.is_some_and(|time| time >= failed.grace);
+    let tried = failed.how != How::NotRun;
+    let in_namespace_only = failed.outside == Some(Outside::Nothing) && !failed.holds_addresses;
+    let refused = failed.added == Added::Refused && !failed.holds_addresses;
+    if tried && (in_namespace_only && (gone || grace_is_over) || refused && gone) {
+        return Owed::Nothing;
     }
-    let goes_with_namespace = in_namespace_only && tried;
-    let is_missing = failed.how == How::Missing;
-    if is_missing || goes_with_namespace || (failed.namespace_is_gone && failed.how == How::Answered) {
+    let answered_in_vain = gone && failed.how == How::Answered;
+    if failed.added != Added::Yes
+        || in_namespace_only && tried
+        || failed.how == How::Missing
+        || answered_in_vain
+    {
         Owed::UntilGrace
     } else {
         Owed::Always
@@ -87,21 +101,22 @@ mod tests {
     use super::*;
 
     const GRACE: Duration = Duration::from_secs(60);
-    const NO_TIME: Option<Duration> = None;
+    const FIRST: Option<Duration> = None;
     const AFTER_GRACE: Option<Duration> = Some(GRACE);
-    const AFTER_AN_HOUR: Option<Duration> = Some(NEVER_ATTACHED);
+    const NOTHING: Option<Outside> = Some(Outside::Nothing);
+    const RULES: Option<Outside> = Some(Outside::Rules);
 
     fn failed(
         outside: Option<Outside>,
-        attached: bool,
-        namespace_is_gone: bool,
+        added: Added,
+        gone: bool,
         failing_for: Option<Duration>,
     ) -> FailedDel {
         FailedDel {
             outside,
             holds_addresses: false,
-            attached,
-            namespace_is_gone,
+            added,
+            namespace_is_gone: gone,
             how: How::Answered,
             failing_for,
             grace: GRACE,
@@ -110,67 +125,72 @@ mod tests {
 
     #[test]
     fn what_lived_in_the_namespace_is_gone_with_it() {
-        let nothing = Some(Outside::Nothing);
-        for attached in [true, false] {
-            assert_eq!(owed(&failed(nothing, attached, true, NO_TIME)), Owed::Nothing);
-            assert_eq!(owed(&failed(nothing, attached, false, NO_TIME)), Owed::UntilGrace);
-            assert_eq!(owed(&failed(nothing, attached, false, AFTER_GRACE)), Owed::Nothing);
+        for added in [Added::Yes, Added::NotKnown, Added::Refused] {
+            assert_eq!(owed(&failed(NOTHING, added, true, FIRST)), Owed::Nothing, "{added:?}");
+            assert_eq!(owed(&failed(NOTHING, added, false, FIRST)), Owed::UntilGrace, "{added:?}");
+            assert_eq!(owed(&failed(NOTHING, added, false, AFTER_GRACE)), Owed::Nothing, "{added:?}");
         }
     }
 
     #[test]
-    fn what_may_be_outside_is_owed_and_holds_a_pod_without_a_namespace_for_the_grace_alone() {
-        for outside in [Some(Outside::Rules), None] {
-            for time in [NO_TIME, AFTER_GRACE, AFTER_AN_HOUR] {
-                assert_eq!(owed(&failed(outside, true, false, time)), Owed::Always);
-                assert_eq!(owed(&failed(outside, true, true, time)), Owed::UntilGrace);
+    fn what_may_be_outside_is_owed_for_ever_and_holds_a_pod_without_a_namespace_for_the_grace() {
+        for outside in [RULES, None] {
+            for time in [FIRST, AFTER_GRACE] {
+                assert_eq!(owed(&failed(outside, Added::Yes, false, time)), Owed::Always);
+                assert_eq!(owed(&failed(outside, Added::Yes, true, time)), Owed::UntilGrace);
+                for gone in [true, false] {
+                    assert_eq!(owed(&failed(outside, Added::NotKnown, gone, time)), Owed::UntilGrace);
+                }
             }
         }
     }
 
     #[test]
-    fn what_never_was_attached_is_not_owed_for_ever() {
-        for outside in [Some(Outside::Rules), None] {
-            for (gone, time, expected) in [
-                (false, NO_TIME, Owed::UntilGrace),
-                (false, AFTER_AN_HOUR, Owed::UntilGrace),
-                (true, NO_TIME, Owed::UntilGrace),
-                (true, AFTER_GRACE, Owed::UntilGrace),
-                (true, AFTER_AN_HOUR, Owed::Nothing),
-            ] {
-                assert_eq!(owed(&failed(outside, false, gone, time)), expected, "{gone} {time:?}");
+    fn what_was_refused_owes_nothing_without_its_namespace_and_what_never_ran_nothing_at_all() {
+        for outside in [NOTHING, RULES, None] {
+            for (gone, time) in [(true, FIRST), (true, AFTER_GRACE), (false, FIRST), (false, AFTER_GRACE)] {
+                assert_eq!(owed(&failed(outside, Added::Never, gone, time)), Owed::Nothing);
+                let expected = if gone || outside == NOTHING && time == AFTER_GRACE {
+                    Owed::Nothing
+                } else {
+                    Owed::UntilGrace
+                };
+                assert_eq!(
+                    owed(&failed(outside, Added::Refused, gone, time)),
+                    expected,
+                    "{outside:?} {gone}"
+                );
             }
         }
     }
 
     #[test]
     fn addresses_that_could_not_be_freed_are_owed_whatever_else_is_known() {
-        for attached in [true, false] {
-            for (gone, time) in [(true, NO_TIME), (true, AFTER_AN_HOUR), (false, AFTER_GRACE)] {
-                let it = FailedDel {
-                    holds_addresses: true,
-                    ..failed(Some(Outside::Nothing), attached, gone, time)
-                };
-                let expected = if attached && !gone { Owed::Always } else { Owed::UntilGrace };
-                assert_eq!(owed(&it), expected);
+        for added in [Added::Yes, Added::NotKnown, Added::Refused] {
+            for (gone, time) in [(true, FIRST), (true, AFTER_GRACE), (false, AFTER_GRACE)] {
+                let it = FailedDel { holds_addresses: true, ..failed(NOTHING, added, gone, time) };
+                let expected = if added == Added::Yes && !gone { Owed::Always } else { Owed::UntilGrace };
+                assert_eq!(owed(&it), expected, "{added:?} {gone}");
             }
         }
     }
 
     #[test]
     fn a_plugin_that_was_not_run_still_owes_what_it_made() {
-        for (outside, gone) in [(Some(Outside::Nothing), true), (None, true), (None, false)] {
-            let it = FailedDel { how: How::NotRun, ..failed(outside, true, gone, AFTER_AN_HOUR) };
-            assert_eq!(owed(&it), Owed::Always);
-            let it = FailedDel { attached: false, ..it };
-            assert_eq!(owed(&it), Owed::UntilGrace);
+        for outside in [NOTHING, None] {
+            for gone in [true, false] {
+                let it = FailedDel { how: How::NotRun, ..failed(outside, Added::Yes, gone, AFTER_GRACE) };
+                assert_eq!(owed(&it), Owed::Always);
+                let it = FailedDel { added: Added::Refused, ..it };
+                assert_eq!(owed(&it), Owed::UntilGrace);
+            }
         }
     }
 
     #[test]
     fn a_plugin_that_is_missing_holds_a_pod_for_the_grace_alone() {
         for gone in [true, false] {
-            let it = FailedDel { how: How::Missing, ..failed(None, true, gone, AFTER_AN_HOUR) };
+            let it = FailedDel { how: How::Missing, ..failed(None, Added::Yes, gone, AFTER_GRACE) };
             assert_eq!(owed(&it), Owed::UntilGrace);
         }
     }

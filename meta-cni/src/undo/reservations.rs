@@ -7,7 +7,8 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use cni::{ContainerId, IfName, NetworkName, PluginConfig};
+use cni::{ContainerId, IfName, NetworkName, PluginConfig, keys};
+use serde_json::Value;
 
 /// Where host-local keeps its files, unless `dataDir` says otherwise.
 const DATA_DIR: &str = "/var/lib/cni/networks";
@@ -19,7 +20,8 @@ pub(super) fn held(
     container: &ContainerId,
     if_name: &IfName,
 ) -> io::Result<Vec<PathBuf>> {
-    let own = plugin.object().get("ipam").and_then(|ipam| ipam.get("dataDir")).and_then(|dir| dir.as_str());
+    let ipam = keys::get(plugin.object(), "ipam").and_then(Value::as_object);
+    let own = ipam.and_then(|ipam| keys::get(ipam, "dataDir")).and_then(Value::as_str);
     let dir = Path::new(own.filter(|dir| !dir.is_empty()).unwrap_or(DATA_DIR)).join(network.as_str());
     let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -57,7 +59,7 @@ mod tests {
     fn addresses_of_one_interface_of_one_container_are_found() {
         let temp = tempfile::tempdir().unwrap();
         let list = json!({"cniVersion": "1.0.0", "name": "n", "plugins": [
-            {"type": "bridge", "ipam": {"type": "host-local", "dataDir": temp.path()}}]});
+            {"type": "bridge", "ipam": {"type": "host-local", "datadir": temp.path()}}]});
         let list = cni::NetworkList::from_json(list, None).unwrap();
         let (id, if_name) = (ContainerId::parse("c1").unwrap(), IfName::parse("net1").unwrap());
         let find = || held(&list.name, &list.plugins[0], &id, &if_name).unwrap();

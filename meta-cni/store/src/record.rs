@@ -95,6 +95,9 @@ pub struct AttachmentRecord {
     pub args: CniArgs,
     /// What was asked of plugins that declare it.
     pub capabilities: CapabilityArgs,
+    /// The plugin that refused ADD, by its place in the list: those behind it never ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused_by: Option<usize>,
     /// What ADD returned, with default routes as they are in the pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<AddResult>,

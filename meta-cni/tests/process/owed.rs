@@ -1,6 +1,7 @@
 //! What a DEL that fails leaves to do, and what no longer holds a pod.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -68,6 +69,114 @@ fn an_address_on_file_is_owed_though_nothing_was_attached() {
     fs::remove_file(file).unwrap();
     without_namespace(&node, "c1").succeed();
     assert!(node.leftovers().is_empty());
+}
+
+#[test]
+fn what_was_refused_by_a_plugin_that_is_not_known_owes_nothing_without_its_namespace() {
+    // Its daemon is down at ADD, and at DEL it knows of no such container.
+    let node = Node::with(&["a"]);
+    node.fail("a", "ADD", 41);
+    node.fail("a", "DEL", 42);
+    for container in ["c1", "c2", "c3", "c4", "c5"] {
+        assert_eq!(node.add(container).networks("a").error().code.0, 41);
+        without_namespace(&node, container).succeed();
+        assert!(node.record(container).is_none());
+    }
+    node.mend("a", "ADD");
+    node.add("c6").networks("a").result();
+}
+
+#[test]
+fn the_plugins_of_a_list_owe_what_each_of_them_has_done() {
+    let mut node = node(json!([{"type": "first"}, {"type": "second"}, {"type": "third"}]));
+    node.set(json!({"missingPluginGrace": "0s"}));
+    node.fail("second", "ADD", 41);
+    for plugin in ["first", "second", "third"] {
+        node.fail(plugin, "DEL", 42);
+    }
+    node.add("c1").networks("a").error();
+    let attachment = &node.record("c1").unwrap().attachments[0];
+    assert_eq!(attachment.refused_by, Some(1));
+    let error = node.del("c1").error();
+    assert!(error.msg.contains("plugin first: first cannot DEL") && !error.msg.contains("third"), "{error}");
+    without_namespace(&node, "c1").succeed();
+    let failure = node.record("c1").unwrap().failure.unwrap();
+    assert_eq!(failure.message, "network default/a, interface net1: plugin first: first cannot DEL");
+}
+
+#[test]
+fn what_may_have_been_attached_is_never_forgotten() {
+    let mut node = Node::with(&["a"]);
+    node.steer("a", "ADD", json!({"until": node.path("go-on")}));
+    let running = node.add("c1").networks("a").start();
+    node.await_call("ADD a net1");
+    running.kill();
+    fs::write(node.path("go-on"), "").unwrap();
+    node.mend("a", "ADD");
+    node.fail("a", "DEL", 42);
+    node.fail("primary", "DEL", 43);
+    without_namespace(&node, "c1").error();
+    node.age("c1", Duration::from_secs(3600 * 24));
+    node.set(json!({"missingPluginGrace": "1s"}));
+    without_namespace(&node, "c1").succeed();
+    assert_eq!(node.record("c1").unwrap().attachments.len(), 2, "both are still owed");
+    for plugin in ["a", "primary"] {
+        node.mend(plugin, "DEL");
+    }
+    node.gc_by_hand().answer();
+    assert!(node.record("c1").is_none());
+}
+
+#[test]
+fn sandboxes_that_are_let_go_hold_no_other_one() {
+    let mut node = Node::with(&["a"]);
+    node.set(json!({"missingPluginGrace": "0s"}));
+    node.fail("a", "DEL", 42);
+    for container in ["c1", "c2", "c3", "c4"] {
+        node.add(container).networks("a").result();
+        node.edit_record(container, |record| record.boot_id = "an earlier boot".to_owned());
+        without_namespace(&node, container).error();
+        without_namespace(&node, container).succeed();
+        assert!(node.record(container).is_some(), "what it owes is still recorded");
+    }
+    node.add("c5").networks("a").result();
+    // By hand the grace is a minute.
+    for container in ["c1", "c2", "c3", "c4"] {
+        node.age(container, Duration::from_secs(70));
+    }
+    let answer = node.gc_by_hand().answer();
+    assert_eq!(answer.code(), 1);
+    assert!(
+        answer.stdout.contains("container c1, interface eth0: left, and its pod is let go: "),
+        "{answer:?}"
+    );
+    assert!(answer.stdout.ends_with("unfinished containers: 0 undone, 4 left\n"), "{answer:?}");
+}
+
+#[test]
+fn an_executable_that_cannot_be_run_is_none() {
+    let node = node(json!([{"type": "host-device", "device": "lo", "ipam": {"type": "host-local"}}]));
+    node.add("c1").networks("a").result();
+    node.uninstall("host-device");
+    fs::write(node.path("bin/host-device"), "no program").unwrap();
+    fs::set_permissions(node.path("bin/host-device"), fs::Permissions::from_mode(0o755)).unwrap();
+    node.forget();
+    without_namespace(&node, "c1").succeed();
+    assert_eq!(node.done(), ["DEL host-local net1", "DEL primary eth0"]);
+    assert!(node.leftovers().is_empty());
+}
+
+#[test]
+fn rules_that_a_plugin_leaves_without_the_namespace_are_told_of() {
+    let node = node(json!([{"type": "ptp", "ipMasq": true, "ipam": {"type": "host-local"}}]));
+    node.add("c1").networks("a").result();
+    let answer = without_namespace(&node, "c1").answer();
+    answer.succeed();
+    let told = |line: &Value| line["message"].as_str().unwrap().contains("removes no packet filter rules");
+    assert!(answer.log().iter().any(told), "{answer:?}");
+    node.add("c2").networks("a").result();
+    let answer = node.del("c2").answer();
+    assert!(!answer.log().iter().any(told), "{answer:?}");
 }
 
 #[test]

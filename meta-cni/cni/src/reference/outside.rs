@@ -19,7 +19,7 @@
 //! and that sbr first makes a plain file at the path if its directory is there. At a plain file all of them fail but
 //! tuning and those that do not look for the namespace; bridge does so before it frees addresses, the others behind it.
 
-use super::{Ipam, called, ipam_plugin, ipam_run_by, is_set};
+use super::{Ipam, Role, called, ipam_plugin, ipam_run_by, is_set};
 use crate::config::PluginConfig;
 
 /// Keys of CNI_ARGS that ask for addresses of an attachment. See [`needs_requests_at_del`].
@@ -62,6 +62,12 @@ pub fn forgets_addresses_without_namespace(config: &PluginConfig) -> bool {
             "ipvlan" | "macvlan" | "vlan" => is_set(config, "linkInContainer"),
             _ => false,
         }
+}
+
+/// Whether DEL without a namespace leaves packet filter rules where they are and succeeds.
+pub fn forgets_rules_without_namespace(config: &PluginConfig) -> bool {
+    let makes_interface = called(config).is_some_and(|plugin| plugin.role == Role::Interface);
+    makes_interface && leaves_outside(config) == Some(Outside::Rules)
 }
 
 /// Whether DEL needs what a pod asked for ([`REQUESTS_IN_ARGS`], [`REQUESTS_AS_CAPABILITIES`]): true for what is not

@@ -27,6 +27,7 @@ fn record(id: &str, phase: Phase, pod: bool) -> Record {
         capabilities: serde_json::from_value(json!({})).unwrap_or_default(),
         result: Some(serde_json::from_value(result).unwrap()),
         default_route: Vec::new(),
+        refused_by: None,
         add_us: Some(1500),
     };
     Record {
