@@ -104,7 +104,7 @@ pub const GUARDS: &[Guard] = &[
         ),
         edits: &[Edit {
             file: "meta-cni/src/del.rs",
-            find: "match Record::read(dir, &key).map_err(|error| store_error(&error))? {",
+            find: "match Record::read(dir, &key).map_err(|error| unreadable(&error, &key))? {",
             replace: "match Record::read(dir, &key).unwrap_or_default() {",
         }],
     },
@@ -442,8 +442,8 @@ pub const GUARDS: &[Guard] = &[
         ),
         edits: &[Edit {
             file: "meta-cni/src/undo/owed.rs",
-            find: "|| (failed.namespace_is_gone && failed.how == How::Answered)",
-            replace: "",
+            find: "let answered_in_vain = gone && failed.how == How::Answered;",
+            replace: "let answered_in_vain = false;",
         }],
     },
     Guard {
