@@ -18,6 +18,8 @@ use crate::log::Log;
 /// Everything that a verb needs besides its target.
 pub(crate) struct Call {
     pub(crate) settings: Settings,
+    /// What they were read from, for a process that goes on after this one.
+    pub(crate) config: Map<String, Value>,
     /// What DEL could not read of the settings.
     pub(crate) unreadable: Vec<SettingsError>,
     /// `runtimeConfig`: what the runtime asks of plugins that declare it.
@@ -36,10 +38,11 @@ impl Call {
         // Without it every namespace and every plugin that runs would look like one from before a reboot.
         store::boot::known_boot_id().map_err(|error| store_error(&error))?;
         let is_del = verb == Verb::Del.as_str();
-        let (settings, unreadable) = if is_del {
-            readable(&request.config)
+        let (config, settings, unreadable) = if is_del {
+            readable(of_settings(&request.config))
         } else {
-            Settings::parse(&request.config).map(|s| (s, Vec::new()))
+            let config = of_settings(&request.config);
+            Settings::parse(&config).map(|settings| (config, settings, Vec::new()))
         }
         .map_err(|error| CniError::from_chain(Code::INVALID_CONFIG, &error))?;
         let mut log = Log::new(settings.log.clone()).about("verb", &verb);
@@ -64,7 +67,7 @@ impl Call {
             }
             other => other?,
         };
-        Ok(Self { runtime, settings, unreadable, log, exec, path, begun_ms: now_ms() })
+        Ok(Self { runtime, settings, config, unreadable, log, exec, path, begun_ms: now_ms() })
     }
 
     /// Where delegates of a record are looked for: where they were, then where they are now.
@@ -95,14 +98,22 @@ pub(crate) fn delegates_of(settings: &Settings) -> ProcessExec {
     ProcessExec { timeout: settings.delegate_timeout, notes, ..ProcessExec::default() }
 }
 
+/// The configuration without what it says of one call.
+fn of_settings(config: &Map<String, Value>) -> Map<String, Value> {
+    let of_call = |key: &str| ["runtimeConfig", "prevResult"].contains(&key) || key.starts_with("cni.dev/");
+    config.iter().filter(|(key, _)| !of_call(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+/// What of a configuration can be read: it, its settings, and what else was wrong.
+type Readable = (Map<String, Value>, Settings, Vec<SettingsError>);
+
 /// The settings for DEL: those that cannot be read have their defaults, since one bad edit must not hold every
 /// pod that ends. But for the directories: elsewhere there is no record, and DEL would forget the pod.
-fn readable(config: &Map<String, Value>) -> Result<(Settings, Vec<SettingsError>), SettingsError> {
-    let mut config = config.clone();
+fn readable(mut config: Map<String, Value>) -> Result<Readable, SettingsError> {
     let mut unreadable = Vec::new();
     loop {
         match Settings::parse(&config) {
-            Ok(settings) => return Ok((settings, unreadable)),
+            Ok(settings) => return Ok((config, settings, unreadable)),
             Err(error) => {
                 // An element is named with its place: `delegates[0]`, `logOptions.maxSize`. A key that nobody knows may
                 // hold such letters itself.

@@ -1,16 +1,22 @@
-//! CHECK: every attachment against its recorded result.
+//! CHECK: does the sandbox still have its networks?
+
+use std::path::Path;
 
 use cni::env::Target;
+use cni::error::chain_text;
 use cni::skel::Request;
 use cni::{CniError, Code};
-use store::record::{Phase, Record, RecordKey};
+use store::record::{AttachmentRecord, Phase, Record, RecordKey};
+use store::settings::CheckScope;
 
-use crate::attach::Site;
+use crate::attach::{Site, name};
 use crate::call::{Call, store_error};
-use crate::{hold, retired};
+use crate::{hold, presence, retired};
 
-/// Fails on the first attachment that is not as ADD made it. Networks of a version without CHECK, or that
-/// say `disableCheck`, are passed over.
+/// Fails if the primary's plugins say so, or if the pod has lost what another network gave it.
+///
+/// The plugins of other networks are asked too, and what they say is logged; it fails the call only with
+/// `"check": "all"`. Networks of a version without CHECK, or that say `disableCheck`, are passed over.
 pub(crate) fn check(call: &Call, target: &Target, request: &Request) -> Result<(), CniError> {
     let dir = &call.settings.directory;
     let _lock = hold::container(call, &target.container_id)?;
@@ -29,10 +35,44 @@ pub(crate) fn check(call: &Call, target: &Target, request: &Request) -> Result<(
         netns: target.netns.clone(),
         path: call.path_with(&record.path),
     };
-    for attachment in &record.attachments {
+    for (index, attachment) in record.attachments.iter().enumerate() {
         let Some(result) = &attachment.result else { continue };
-        if !site.check(attachment, result)? {
-            call.log.debug("a network without CHECK is passed over", &[("network", &attachment.network)]);
+        match site.check(attachment, result) {
+            Ok(true) => {}
+            Ok(false) => {
+                call.log.debug("a network without CHECK is passed over", &[("network", &attachment.network)]);
+            }
+            Err(error) if index > 0 && call.settings.check == CheckScope::Present => {
+                call.log.warn(
+                    "a plugin is not content with its network; only what the pod has lost fails CHECK",
+                    &[("network", &attachment.network), ("error", &error.msg)],
+                );
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let secondary = record.attachments.get(1..).unwrap_or_default();
+    all_are_present(call, secondary, target.netns.as_deref())
+}
+
+/// Fails on the first attachment of which the pod has lost something.
+fn all_are_present(
+    call: &Call,
+    attachments: &[AttachmentRecord],
+    netns: Option<&Path>,
+) -> Result<(), CniError> {
+    let Some(netns) = netns.filter(|_| !attachments.is_empty()) else { return Ok(()) };
+    let present = match presence::interfaces(netns) {
+        Ok(present) => present,
+        Err(error) => {
+            // Nobody knows then, and a sandbox must not end for that.
+            call.log.warn("the pod's interfaces cannot be seen", &[("error", &chain_text(&error))]);
+            return Ok(());
+        }
+    };
+    for attachment in attachments.iter().filter(|attachment| !attachment.list.disable_check) {
+        if let Some(difference) = presence::difference(attachment, netns, &present) {
+            return Err(CniError::new(Code::INTERNAL, difference).of(name(attachment)));
         }
     }
     Ok(())

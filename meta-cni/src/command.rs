@@ -12,7 +12,7 @@ use crate::attach::search_path;
 use crate::call::{Call, delegates_of};
 use crate::log::Log;
 use crate::unfinished::{InUse, Taken, take_up_one};
-use crate::{give_up, retired};
+use crate::{background, give_up, retired};
 
 /// The type under which configurations name this plugin.
 const OURSELVES: &str = "meta-cni";
@@ -52,6 +52,7 @@ pub(crate) fn run(arguments: &[String], out: &mut dyn Write, err: &mut dyn Write
             writeln!(out, "meta-cni {}", env!("CARGO_PKG_VERSION"))?;
             Ok(0)
         }
+        [background::ARGUMENT] => Ok(u8::from(background::run(&mut io::stdin()).is_err())),
         ["gc", options @ ..] => match call("gc by hand", options) {
             Ok(call) => collect(&call, out),
             Err(problem) => usage(err, &problem),
@@ -128,6 +129,7 @@ fn call(verb: &str, options: &[&str]) -> Result<Call, String> {
         exec: delegates_of(&settings),
         path: search_path([settings.bin_dir.as_path()]),
         settings,
+        config,
         begun_ms: record::now_ms(),
     })
 }

@@ -6,6 +6,7 @@
 
 mod add;
 mod attach;
+mod background;
 mod call;
 mod check;
 mod command;
@@ -24,6 +25,7 @@ mod networks;
 mod plan;
 mod plugin;
 mod pod;
+mod presence;
 mod retired;
 mod routes;
 mod settled;
@@ -52,8 +54,6 @@ fn main() -> ExitCode {
     };
     let status = cni::skel::run(&plugin, &mut surroundings);
     cni::point::reached("answer: out");
-    plugin.take_up_unfinished_work();
-    cni::point::reached("unfinished: over");
-    plugin.leave_if_retired();
+    plugin.leave_work_to_others();
     ExitCode::from(status)
 }

@@ -5,10 +5,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use cni::env::Target;
 use cni::skel::{Plugin, Request, panic_text};
-use cni::{AddResult, CniError};
+use cni::{AddResult, CniError, Code};
 
-use crate::call::{Call, store_error};
-use crate::{add, check, del, gc, retired, status, unfinished};
+use crate::call::Call;
+use crate::{add, background, check, del, gc, retired, status};
 
 /// `meta-cni` as a CNI plugin. It keeps the call that it served, so that unfinished work can be taken up after
 /// the answer is out.
@@ -23,16 +23,16 @@ impl MetaCni {
         Ok(self.served.get_or_init(|| call))
     }
 
-    /// Takes up unfinished work of earlier runs, if a call was served at all.
-    pub(crate) fn take_up_unfinished_work(&self) {
-        self.after_the_answer("look for unfinished work", |call| {
-            unfinished::take_up(call).map_err(|error| store_error(&error))
+    /// Starts a process for unfinished work of earlier runs. Without any, and if Braid is leaving this node, takes its
+    /// configuration away; after such work the process does that.
+    pub(crate) fn leave_work_to_others(&self) {
+        self.after_the_answer("leave unfinished work to a process of its own", |call| {
+            let started = background::start(call);
+            if !matches!(started, Ok(true)) {
+                retired::leave(call)?;
+            }
+            started.map(drop).map_err(|error| CniError::from_chain(Code::IO_FAILURE, &error))
         });
-    }
-
-    /// Takes the configuration away if Braid is leaving this node and nothing is left to undo.
-    pub(crate) fn leave_if_retired(&self) {
-        self.after_the_answer("remove the retired configuration", retired::leave);
     }
 
     /// Does what nobody waits for. The answer is out: not even a panic may change the exit status.

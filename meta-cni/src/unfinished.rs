@@ -1,5 +1,6 @@
 //! Unfinished work of earlier runs: DELs that failed, ADDs that were killed, records that the operator has
-//! marked. Later runs take it up after their own work, a little at a time; `meta-cni gc` does it at once.
+//! marked. Later runs have it taken up after their own work, a little at a time, by a process of its own
+//! (`background`); `meta-cni gc` does it at once.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -14,10 +15,9 @@ use crate::call::{Call, store_error};
 use crate::hold;
 use crate::undo::{self, Left};
 
-/// A run takes up no further record once this much time has passed: pods wait for it.
+/// A run takes up no further record once this much time has passed; the next call begins anew.
 const BOUND: Duration = Duration::from_secs(2);
-/// All of it is over by then, whatever hangs and however much one record holds: the runtime waits for the end
-/// of the process.
+/// All of it is over by then, whatever hangs and however much one record holds: others are not to wait for ever.
 const HARD_BOUND: Duration = Duration::from_secs(10);
 
 /// What became of one piece of work.
@@ -54,14 +54,26 @@ impl InUse {
     }
 }
 
-/// Takes up what is due, within the bound, unless another process does so already.
+/// Whether there may be something to do about a record: nobody is at it, and it is due. Reads, and waits for nobody.
+pub(crate) fn may_be_due(call: &Call, key: &RecordKey) -> bool {
+    let dir = &call.settings.directory;
+    // Held by a call that is at work on the container, as many are while many pods start.
+    let Ok(Some(_lock)) = Lock::of_container_if_free(dir, &key.container_id) else { return false };
+    match Record::read(dir, key) {
+        Ok(Some(record)) if !record.is_at_rest() => {
+            let waits = |failure| waits(failure, call.begun_ms, now_ms());
+            InUse::of(&record).is_none() && !record.failure.as_ref().is_some_and(waits)
+        }
+        // Its hint is out of date.
+        Ok(_) => true,
+        Err(_) => !record::is_told(dir, key),
+    }
+}
+
+/// Takes up what is due, within the bound. The caller holds the lock of unfinished work.
 pub(crate) fn take_up(call: &Call) -> Result<(), StoreError> {
     let dir = &call.settings.directory;
     let keys = record::unfinished(dir)?;
-    if keys.is_empty() {
-        return Ok(());
-    }
-    let Some(_only) = Lock::of_unfinished_work_if_free(dir)? else { return Ok(()) };
     point::reached("unfinished: looked");
     let begun = Instant::now();
     let exec = ProcessExec { until: Some(begun + HARD_BOUND), ..call.exec.clone() };

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod attach;
+mod check;
 mod churn;
 mod failures;
 mod faults;

@@ -7,7 +7,7 @@
 //! | variable | effect |
 //! |---|---|
 //! | `BRAID_DIE_AT=<name>` or `<name>#<n>` | the process kills itself when it reaches this point for the first, or n-th, time |
-//! | `BRAID_POINTS=<file>` | the name of each point that is reached is appended to this file as a line |
+//! | `BRAID_POINTS=<file>` | the name of each point that is reached is appended to this file as a line, and "killed" by the process that kills itself; occurrences are counted over all processes that have the file |
 //!
 //! In other builds nothing is looked at, and a point costs nothing: e2e/tests/workspace.rs sees that the executables
 //! which are installed do not know the variables. Delegates inherit the environment, and pass their own points.
@@ -29,7 +29,7 @@ mod told {
     use std::collections::BTreeMap;
     use std::fs::OpenOptions;
     use std::io::Write;
-    use std::path::PathBuf;
+    use std::path::{Path, PathBuf};
     use std::sync::{LazyLock, Mutex, PoisonError};
 
     use rustix::process::{Signal, getpid, kill_process};
@@ -56,20 +56,30 @@ mod told {
     }
 
     pub(super) fn reached(name: &'static str) {
-        if let Some(file) = &ASKED.points {
-            // A test that is over has taken the file's directory away.
-            if let Ok(mut file) = OpenOptions::new().create(true).append(true).open(file) {
-                let _ = file.write_all(format!("{name}\n").as_bytes());
-            }
-        }
+        let told = ASKED.points.as_ref().and_then(|file| tell(file, name));
         let Some((_, number)) = ASKED.die_at.as_ref().filter(|(at, _)| at == name) else { return };
         let mut reached = REACHED.lock().unwrap_or_else(PoisonError::into_inner);
         let count = reached.entry(name).or_default();
-        *count += 1;
+        *count = told.unwrap_or(*count + 1);
         if *count == *number {
+            if let Some(file) = &ASKED.points {
+                tell(file, KILLED);
+            }
             // It does not come back: the kernel ends the process before anything else of it runs.
             let _ = kill_process(getpid(), Signal::KILL);
         }
+    }
+
+    /// What a process writes that is about to kill itself.
+    const KILLED: &str = "killed";
+
+    /// Appends a line; how many of this name there are now.
+    fn tell(file: &Path, name: &str) -> Option<u32> {
+        // A test that is over has taken the file's directory away.
+        let mut appending = OpenOptions::new().create(true).append(true).open(file).ok()?;
+        appending.write_all(format!("{name}\n").as_bytes()).ok()?;
+        let text = std::fs::read_to_string(file).ok()?;
+        u32::try_from(text.lines().filter(|line| *line == name).count()).ok()
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -91,6 +92,13 @@ impl Lock {
     /// As [`Lock::of_unfinished_work`], without waiting; `None` if there is one already.
     pub fn of_unfinished_work_if_free(dir: &NodeDirectory) -> Result<Option<Self>, StoreError> {
         take_if_free(&dir.unfinished_lock(), Mode::Exclusive)
+    }
+
+    /// The locked file, for another process: the lock is released when everybody who has the file open has closed it.
+    /// This process must not take the lock again.
+    pub fn hand_over(self) -> io::Result<File> {
+        let held = ManuallyDrop::new(self.held);
+        held.0.try_clone()
     }
 
     /// Removes the lock's file, then releases the lock: the container is gone.

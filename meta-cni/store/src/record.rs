@@ -283,14 +283,22 @@ fn hints(dir: &NodeDirectory) -> Result<Vec<RecordKey>, StoreError> {
 
 /// Whether it is told for the first time in this boot that a record cannot be read; its hint remembers.
 pub fn is_news(dir: &NodeDirectory, key: &RecordKey) -> Result<bool, StoreError> {
-    let path = dir.hint(key);
-    let told = format!("told in boot {}\n", crate::boot::boot_id());
-    if std::fs::read_to_string(&path).is_ok_and(|text| text == told) {
+    if is_told(dir, key) {
         return Ok(false);
     }
+    let path = dir.hint(key);
     make_hint(dir, key)?;
-    std::fs::write(&path, told).map_err(StoreError::write(&path))?;
+    std::fs::write(&path, told()).map_err(StoreError::write(&path))?;
     Ok(true)
+}
+
+/// Whether it was told in this boot that a record cannot be read.
+pub fn is_told(dir: &NodeDirectory, key: &RecordKey) -> bool {
+    std::fs::read_to_string(dir.hint(key)).is_ok_and(|text| text == told())
+}
+
+fn told() -> String {
+    format!("told in boot {}\n", crate::boot::boot_id())
 }
 
 fn make_hint(dir: &NodeDirectory, key: &RecordKey) -> Result<(), StoreError> {

@@ -72,6 +72,10 @@ pub struct Settings {
     pub delegate_timeout: Duration,
     /// `missingPluginGrace`: how long DEL fails for a plugin that is gone before the pod is let go.
     pub missing_plugin_grace: Duration,
+    /// `check`: what makes CHECK fail.
+    pub check: CheckScope,
+    /// `statusNeedsNetworks`: STATUS fails until the node's networks are complete.
+    pub status_needs_networks: bool,
     /// `result`: what the runtime gets.
     pub result: ResultForm,
     /// `logLevel`, `logFile`, `logToStderr`, `logOptions`.
@@ -88,6 +92,15 @@ pub struct Settings {
     pub passed_over: Vec<PassedOver>,
     /// Paths that are written as Multus sees the node, and lead nowhere here.
     pub below_host: Vec<BelowHost>,
+}
+
+/// What makes CHECK fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CheckScope {
+    /// The primary's plugins, and what the pod has lost of its other networks.
+    Present,
+    /// The plugins of every network as well.
+    All,
 }
 
 /// Where the primary comes from.
@@ -272,6 +285,12 @@ impl Settings {
             lock_wait: reader.duration("lockWait", Duration::from_secs(60))?,
             delegate_timeout: reader.duration("delegateTimeout", Duration::from_secs(120))?,
             missing_plugin_grace: reader.duration("missingPluginGrace", Duration::from_secs(60))?,
+            check: reader.choice(
+                "check",
+                &[("present", CheckScope::Present), ("all", CheckScope::All)],
+                CheckScope::Present,
+            )?,
+            status_needs_networks: reader.flag("statusNeedsNetworks", false)?,
             result: reader.choice(
                 "result",
                 &[("merged", ResultForm::Merged), ("primary", ResultForm::Primary)],

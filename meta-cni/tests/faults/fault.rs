@@ -66,7 +66,7 @@ impl Fault {
     pub(crate) fn put_on<'a>(&self, node: &Node, run: Run<'a>) -> Run<'a> {
         match self {
             Self::None => run,
-            Self::Point(at) => run.env("BRAID_DIE_AT", at),
+            Self::Point(at) => run.env("BRAID_DIE_AT", at).env("BRAID_POINTS", points(node)),
             Self::Call(name, number, effect) => {
                 let (trace, inject) =
                     (format!("trace={name}"), format!("inject={name}:{effect}:when={number}"));
@@ -87,7 +87,8 @@ impl Fault {
             }
             Self::LeftRunning(plugin, verb, number) => {
                 tell(node, plugin, verb, "slow");
-                run.env("BRAID_DIE_AT", format!("delegate: configuration given#{number}"))
+                let at = format!("delegate: configuration given#{number}");
+                run.env("BRAID_DIE_AT", at).env("BRAID_POINTS", points(node))
             }
         }
     }
@@ -98,7 +99,7 @@ impl Fault {
         let traced = || fs::read_to_string(node.path("strace")).unwrap_or_default();
         match self {
             Self::None => false,
-            Self::Point(_) => killed,
+            Self::Point(_) => was_killed_at_its_point(node),
             Self::Call(..) => killed || traced().contains("INJECTED"),
             Self::Files(_) => traced().lines().any(is_for_lack_of_files),
             Self::Plugin(plugin, verb, _) => {
@@ -107,10 +108,21 @@ impl Fault {
             }
             Self::LeftRunning(plugin, verb, _) => {
                 let _ = fs::remove_file(order(node, plugin, verb));
-                killed
+                was_killed_at_its_point(node)
             }
         }
     }
+}
+
+fn points(node: &Node) -> std::path::PathBuf {
+    node.path("world/points-of-fault")
+}
+
+/// Whether the call, or the process that it started for unfinished work, has killed itself.
+fn was_killed_at_its_point(node: &Node) -> bool {
+    let told = fs::read_to_string(points(node)).unwrap_or_default();
+    let _ = fs::remove_file(points(node));
+    told.lines().any(|line| line == "killed")
 }
 
 /// Whether a line of strace is about a call that would have needed a further file, or waited for too many.
@@ -166,6 +178,7 @@ pub(crate) struct Places {
 /// A fault for a call of a verb.
 pub(crate) fn choose(random: &mut Random, verb: &'static str, places: &Places) -> Fault {
     let plugin = *random.pick(&crate::stage::PLUGINS);
+    let of_plugin = if verb == "gc" { "DEL" } else { verb };
     match random.below(100) {
         0..30 => Fault::Point(random.pick(&places.points).clone()),
         30..65 if !places.calls.is_empty() => {
@@ -183,9 +196,9 @@ pub(crate) fn choose(random: &mut Random, verb: &'static str, places: &Places) -
             // A plugin that says it has undone its part, and has not, is nothing that anybody can know.
             let what = if what == "garbage" && verb != "ADD" { "silent" } else { what };
             let steps = if plugin == "rules" || verb == "GC" { 2 } else { 3 };
-            Fault::Plugin(plugin, verb, format!("{what} {}", random.below(steps)))
+            Fault::Plugin(plugin, of_plugin, format!("{what} {}", random.below(steps)))
         }
-        _ if verb != "STATUS" => Fault::LeftRunning(plugin, verb, 1 + random.below(6)),
+        _ if verb != "STATUS" => Fault::LeftRunning(plugin, of_plugin, 1 + random.below(6)),
         _ => Fault::Point(random.pick(&places.points).clone()),
     }
 }

@@ -98,7 +98,7 @@ fn retired(run: Run<'_>) -> Run<'_> {
 }
 
 /// Every situation in which `meta-cni` comes to points of its own.
-pub(crate) static SITUATIONS: [Situation; 15] = [
+pub(crate) static SITUATIONS: [Situation; 16] = [
     Situation { name: "ADD", verb: "ADD", prepare: fresh, call: |stage, it| stage.add(it) },
     Situation {
         name: "ADD that fails",
@@ -143,6 +143,13 @@ pub(crate) static SITUATIONS: [Situation; 15] = [
         verb: "STATUS",
         prepare: with_unfinished_work,
         call: |stage, _| stage.node.status(),
+    },
+    // The same work as that of the process after the answer, whose system calls nothing else disturbs.
+    Situation {
+        name: "unfinished work by hand",
+        verb: "gc",
+        prepare: with_unfinished_work,
+        call: |stage, _| stage.node.gc_by_hand(),
     },
     Situation {
         name: "DEL of a container that Multus attached",

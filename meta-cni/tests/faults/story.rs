@@ -285,7 +285,9 @@ impl Story<'_> {
     /// Other calls come while the sandbox, or nothing, is there.
     fn interlude(&mut self, up: &[&Sandbox]) {
         for _ in 0..self.random.below(3) {
-            if self.random.percent(50) {
+            if self.random.percent(25) {
+                self.collect_by_hand();
+            } else if self.random.percent(50) {
                 self.call("STATUS", "", |stage| stage.node.status());
             } else {
                 let bystander = self.bystander.clone();
@@ -297,6 +299,15 @@ impl Story<'_> {
             for sandbox in up {
                 self.stage.is_attached(sandbox);
             }
+        }
+    }
+
+    /// A person has unfinished work done at once. Something may well be left: then the exit status is 1.
+    fn collect_by_hand(&mut self) {
+        let fault = self.fault("gc");
+        let (_, happened) = self.stage.run("gc by hand", self.stage.node.gc_by_hand(), &fault);
+        if happened {
+            self.count(fault.kind());
         }
     }
 

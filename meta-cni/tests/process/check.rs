@@ -20,10 +20,20 @@ fn check_asks_every_plugin_in_order_with_the_recorded_result() {
     }
     node.forget();
     node.fail("a", "CHECK", 42);
-    let error = node.check("c1").error();
-    assert_eq!(error.code.0, 42);
-    assert_eq!(error.msg, "network default/a, interface net1: plugin a: a cannot CHECK");
+    // A plugin's own complaint about a further network ends no sandbox, unless it is to.
+    let answer = node.check("c1").answer();
+    answer.succeed();
+    let complaint = "network default/a, interface net1: plugin a: a cannot CHECK";
+    assert!(
+        answer.log().iter().any(|line| line["level"] == "warn" && line["error"] == complaint),
+        "{answer:?}"
+    );
+    assert_eq!(node.take_done(), ["CHECK primary eth0", "CHECK a net1", "CHECK b net2"]);
+    let error = node.check("c1").set(json!({"check": "all"})).error();
+    assert_eq!((error.code.0, error.msg.as_str()), (42, complaint));
     assert_eq!(node.done(), ["CHECK primary eth0", "CHECK a net1"]);
+    node.fail("primary", "CHECK", 43);
+    assert_eq!(node.check("c1").error().code.0, 43);
 }
 
 #[test]
@@ -74,16 +84,7 @@ fn status_asks_the_primary_and_keeps_its_code() {
 #[test]
 fn status_is_50_while_add_cannot_be_served_and_never_waits() {
     type Damage = fn(&mut Node);
-    let damages: [(&str, Damage); 8] = [
-        ("does not say that this node's networks are complete", |node| {
-            fs::remove_file(node.path("run/node")).unwrap();
-        }),
-        ("does not say that this node's networks are complete", |node| {
-            let facts = NodeFacts { boot_id: "another".to_owned(), ..NodeFacts::complete_now("test") };
-            facts.write(&node.dir()).unwrap();
-        }),
-        ("run/node is damaged", |node| fs::write(node.path("run/node"), "{").unwrap()),
-        ("run/node has schema version 9", |node| node.write("run/node", &json!({"schema": 9}))),
+    let damages: [(&str, Damage); 4] = [
         ("10-cluster.conflist", |node| fs::remove_file(node.path("net.d/10-cluster.conflist")).unwrap()),
         ("10-cluster.conflist", |node| fs::write(node.path("net.d/10-cluster.conflist"), "[]").unwrap()),
         ("there is no primary network", |node| {
@@ -101,6 +102,32 @@ fn status_is_50_while_add_cannot_be_served_and_never_waits() {
         let error = node.status().error();
         assert_eq!(error.code.0, 50, "{error}");
         assert!(error.msg.contains(text), "{error}");
+    }
+}
+
+#[test]
+fn status_does_not_need_the_networks_of_the_node_unless_it_is_told_to() {
+    type Damage = fn(&Node);
+    let damages: [(&str, Damage); 4] = [
+        ("does not say that this node's networks are complete", |node| {
+            fs::remove_file(node.path("run/node")).unwrap();
+        }),
+        ("does not say that this node's networks are complete", |node| {
+            let facts = NodeFacts { boot_id: "another".to_owned(), ..NodeFacts::complete_now("test") };
+            facts.write(&node.dir()).unwrap();
+        }),
+        ("run/node is damaged", |node| fs::write(node.path("run/node"), "{").unwrap()),
+        ("run/node has schema version 9", |node| node.write("run/node", &json!({"schema": 9}))),
+    ];
+    for (text, damage) in damages {
+        let mut node = Node::new();
+        damage(&node);
+        // It is no stricter than ADD of a pod that asks for no network.
+        node.status().succeed();
+        node.add("c1").result();
+        node.set(json!({"statusNeedsNetworks": true}));
+        let error = node.status().error();
+        assert!(error.code.0 == 50 && error.msg.contains(text), "{error}");
     }
 }
 

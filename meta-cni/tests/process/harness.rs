@@ -524,7 +524,7 @@ impl Run<'_> {
         let _ = child.stdin.take().unwrap().write_all(&stdin);
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
         let exit = pidfd_open(pid, PidfdFlags::empty()).unwrap();
-        Running { child, exit, paths }
+        Running { child, exit, paths, dir: self.node.dir() }
     }
 
     /// Runs it to its end.
@@ -553,6 +553,7 @@ pub(crate) struct Running {
     child: Child,
     exit: OwnedFd,
     paths: [PathBuf; 2],
+    dir: NodeDirectory,
 }
 
 impl Running {
@@ -566,8 +567,17 @@ impl Running {
         self.child.wait().unwrap();
     }
 
-    /// Waits for its end.
-    pub(crate) fn answer(mut self) -> Answer {
+    /// Waits for its end, and for that of the process that it may have started for unfinished work.
+    pub(crate) fn answer(self) -> Answer {
+        let dir = self.dir.clone();
+        let answer = self.answer_alone();
+        // Without a directory that can be written to there is no such process.
+        drop(Lock::of_unfinished_work(&dir, LONG));
+        answer
+    }
+
+    /// Waits for its end alone.
+    pub(crate) fn answer_alone(mut self) -> Answer {
         if !self.ends_within(LONG + LONG) {
             self.child.kill().unwrap();
             panic!("meta-cni did not end");

@@ -428,7 +428,7 @@ fn unfinished_work_is_taken_up_after_the_turn_is_given_back() {
     // Its own work is done, and it is at that of c1.
     let first = node.add("c2").start();
     eventually("c1 is taken up", || served(&node, "DEL").iter().filter(|id| *id == "c1").count() == 3);
-    without_a_place_that_is_taken_away(&node, || node.add("c3").result());
+    without_a_place_that_is_taken_away(&node, || node.add("c3").start().answer_alone().result());
     go_on(&node);
     first.answer().result();
 }
