@@ -20,6 +20,7 @@
 //! | have a whole cluster, and tell stories that happen there | [`cluster`], [`suite`] |
 //! | see that what must never happen cannot | [`promises`] |
 //! | let containerd or podman do it | [`containerd`], [`podman`], [`image`] |
+//! | have what CRI-O asks of a plugin | [`crio`] |
 
 pub mod artefacts;
 pub mod bench;
@@ -27,6 +28,7 @@ pub mod chance;
 pub mod cluster;
 pub mod containerd;
 pub mod control_plane;
+pub mod crio;
 pub mod demo;
 pub mod docs;
 pub mod empty_api;

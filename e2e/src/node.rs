@@ -206,7 +206,7 @@ impl Node {
     pub fn add_by(&self, plugin: &Path, configuration: &Value, pod: &Pod) -> Result<Value, Refusal> {
         let mut stdin = configuration.clone();
         stdin["runtimeConfig"] = self.config(pod)["runtimeConfig"].take();
-        self.call_plugin(plugin, "ADD", Some(pod), &stdin)
+        self.call_plugin(plugin, "ADD", Some((pod, &pod.netns.path())), &stdin)
     }
 
     /// Detaches a pod, with what the runtime kept of ADD; without it if ADD failed.
@@ -215,6 +215,20 @@ impl Node {
         self.call("DEL", Some(pod), &config)?;
         self.kept().remove(&pod.container_id);
         Ok(())
+    }
+
+    /// Detaches a pod as [`Node::del`] does, with another path to its namespace; empty: with none.
+    pub fn del_in(&self, pod: &Pod, netns: &Path) -> Result<(), Refusal> {
+        let config = self.kept().get(&pod.container_id).cloned().unwrap_or_else(|| self.config(pod));
+        let plugin = self.file("bin/meta-cni");
+        self.call_plugin(&plugin, "DEL", Some((pod, netns)), &config)?;
+        self.kept().remove(&pod.container_id);
+        Ok(())
+    }
+
+    /// Asks whether pods can be attached.
+    pub fn status(&self) -> Result<(), Refusal> {
+        self.call("STATUS", None, &self.list_settings("1.1.0")).map(drop)
     }
 
     /// Checks a pod, with what the runtime kept of ADD.
@@ -284,6 +298,10 @@ impl Node {
         let mut config = Value::Object(self.settings.clone());
         config["name"] = "braid".into();
         config["cniVersion"] = version.into();
+        if config.get("result").is_none() {
+            // A test is no runtime that is known.
+            config["result"] = "merged".into();
+        }
         config
     }
 
@@ -299,21 +317,22 @@ impl Node {
     }
 
     fn call(&self, verb: &str, pod: Option<&Pod>, stdin: &Value) -> Result<Value, Refusal> {
-        self.call_plugin(&self.file("bin/meta-cni"), verb, pod, stdin)
+        let netns = pod.map(|pod| pod.netns.path()).unwrap_or_default();
+        self.call_plugin(&self.file("bin/meta-cni"), verb, pod.map(|pod| (pod, netns.as_path())), stdin)
     }
 
     fn call_plugin(
         &self,
         plugin: &Path,
         verb: &str,
-        pod: Option<&Pod>,
+        pod: Option<(&Pod, &Path)>,
         stdin: &Value,
     ) -> Result<Value, Refusal> {
         let path = std::env::join_paths(&self.path).context("joining CNI_PATH")?;
         let mut environment = self.environment.clone();
         environment.push(("CNI_COMMAND", verb.to_owned()));
         environment.push(("CNI_PATH", path.to_string_lossy().into_owned()));
-        if let Some(pod) = pod {
+        if let Some((pod, netns)) = pod {
             let Pod { namespace, name, uid, container_id: id, .. } = pod;
             let args = format!(
                 "IgnoreUnknown=1;K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={name};\
@@ -321,7 +340,7 @@ impl Node {
             );
             environment.push(("CNI_CONTAINERID", id.clone()));
             environment.push(("CNI_IFNAME", pod.interface.clone()));
-            environment.push(("CNI_NETNS", pod.netns.path().to_string_lossy().into_owned()));
+            environment.push(("CNI_NETNS", netns.to_string_lossy().into_owned()));
             environment.push(("CNI_ARGS", args));
         }
         let printed = runtime::call_through(&self.host.netns, &self.through, plugin, &environment, stdin)?;

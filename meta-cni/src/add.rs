@@ -7,14 +7,14 @@ use cni::netns::NetnsId;
 use cni::{AddResult, CniError, Code, SpecVersion, point, reference};
 use store::lookup::LookupError;
 use store::record::{AttachmentRecord, Phase, PodIdentity, Record, RecordKey, now_ms};
-use store::settings::ResultForm;
 
+use crate::answer::answer;
 use crate::attach::{AttachFailure, Site, name};
 use crate::call::{Call, store_error};
 use crate::plan::{Asked, Plan, Wanted, plan};
 use crate::pod::{Wishes, wishes};
 use crate::undo::{self, Left, Patience};
-use crate::{earlier_sandboxes, hold, merge, namespace, networks, routes, settled, turn};
+use crate::{earlier_sandboxes, hold, namespace, networks, routes, settled, turn};
 
 /// Attaches a container to its networks and returns the merged result, which `version` can express.
 ///
@@ -242,16 +242,4 @@ fn take_back(call: &Call, record: &mut Record, site: &Site<'_>, failure: AttachF
         call.log.error("could not record what is left after a failed ADD", &[("error", &error.msg)]);
     }
     failure.error
-}
-
-fn answer(call: &Call, record: &Record) -> AddResult {
-    let netns = record.netns.as_deref();
-    match call.settings.result {
-        ResultForm::Primary => merge::merge(record.attachments.get(..1).unwrap_or_default(), netns),
-        ResultForm::Merged => {
-            let mut merged = merge::merge(&record.attachments, netns);
-            merged.routes.extend(routes::owned_elsewhere(&record.attachments));
-            merged
-        }
-    }
 }

@@ -15,8 +15,8 @@ use crate::{hold, presence, retired};
 
 /// Fails if the primary's plugins say so, or if the pod has lost what another network gave it.
 ///
-/// The plugins of other networks are asked too, and what they say is logged; it fails the call only with
-/// `"check": "all"`. Networks of a version without CHECK, or that say `disableCheck`, are passed over.
+/// The plugins of other networks are asked too, and what they say is logged and noted in the record; it fails the call
+/// only with `"check": "all"`. Networks of a version without CHECK, or that say `disableCheck`, are passed over.
 pub(crate) fn check(call: &Call, target: &Target, request: &Request) -> Result<(), CniError> {
     let dir = &call.settings.directory;
     let _lock = hold::container(call, &target.container_id)?;
@@ -35,7 +35,20 @@ pub(crate) fn check(call: &Call, target: &Target, request: &Request) -> Result<(
         netns: target.netns.clone(),
         path: call.path_with(&record.path),
     };
-    for (index, attachment) in record.attachments.iter().enumerate() {
+    let complaints = ask_plugins(call, &site, &record.attachments)?;
+    note(call, record.clone(), complaints);
+    let secondary = record.attachments.get(1..).unwrap_or_default();
+    all_are_present(call, secondary, target.netns.as_deref())
+}
+
+/// What the plugins of each attachment complain of, which does not fail CHECK.
+fn ask_plugins(
+    call: &Call,
+    site: &Site<'_>,
+    attachments: &[AttachmentRecord],
+) -> Result<Vec<Option<String>>, CniError> {
+    let mut complaints = vec![None; attachments.len()];
+    for (index, (attachment, complaint)) in attachments.iter().zip(&mut complaints).enumerate() {
         let Some(result) = &attachment.result else { continue };
         match site.check(attachment, result) {
             Ok(true) => {}
@@ -47,12 +60,25 @@ pub(crate) fn check(call: &Call, target: &Target, request: &Request) -> Result<(
                     "a plugin is not content with its network; only what the pod has lost fails CHECK",
                     &[("network", &attachment.network), ("error", &error.msg)],
                 );
+                *complaint = Some(error.msg);
             }
             Err(error) => return Err(error),
         }
     }
-    let secondary = record.attachments.get(1..).unwrap_or_default();
-    all_are_present(call, secondary, target.netns.as_deref())
+    Ok(complaints)
+}
+
+/// Writes complaints into the record, from where the node role tells of them, if they are others than before.
+fn note(call: &Call, mut record: Record, complaints: Vec<Option<String>>) {
+    let mut is_new = false;
+    for (attachment, complaint) in record.attachments.iter_mut().zip(complaints) {
+        is_new |= attachment.complaint != complaint;
+        attachment.complaint = complaint;
+    }
+    if is_new && let Err(error) = record.write(&call.settings.directory) {
+        // No reason to end a sandbox.
+        call.log.warn("could not note what a plugin complained of", &[("error", &chain_text(&error))]);
+    }
 }
 
 /// Fails on the first attachment of which the pod has lost something.

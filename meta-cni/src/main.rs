@@ -5,6 +5,7 @@
 //! and GC are driven by the record. docs/architecture.md draws the flow.
 
 mod add;
+mod answer;
 mod attach;
 mod background;
 mod call;

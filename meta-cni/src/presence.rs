@@ -8,6 +8,7 @@ mod kernel;
 
 use std::path::Path;
 
+use cni::result::Family;
 use ipnet::IpNet;
 use store::record::AttachmentRecord;
 
@@ -22,6 +23,8 @@ pub(crate) struct Present {
     mac: String,
     /// Its addresses.
     addresses: Vec<IpNet>,
+    /// The families of which a default route leads through it, in whatever table.
+    default_routes: Vec<Family>,
 }
 
 /// The interfaces of a namespace.
@@ -53,7 +56,10 @@ pub(crate) fn difference(attachment: &AttachmentRecord, netns: &Path, present: &
             return Some(format!("interface {} has lost the address {}", interface.name, ip.address));
         }
     }
-    None
+    let own = find(attachment.if_name.as_str());
+    let is_lost = |family: &&Family| !own.is_some_and(|found| found.default_routes.contains(family));
+    let lost = attachment.default_route.iter().find(is_lost)?;
+    Some(format!("the pod's {lost} default route no longer leads through interface {}", attachment.if_name))
 }
 
 #[cfg(test)]
@@ -77,12 +83,14 @@ mod tests {
             result: Some(cni::AddResult::parse(result, cni::SpecVersion::NEWEST).unwrap()),
             default_route: Vec::new(),
             add_us: None,
+            complaint: None,
         }
     }
 
     fn present(name: &str, mac: &str, addresses: &[&str]) -> Present {
         let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
-        Present { names: vec![name.to_owned()], mac: mac.to_owned(), addresses }
+        let default_routes = Vec::new();
+        Present { names: vec![name.to_owned()], mac: mac.to_owned(), addresses, default_routes }
     }
 
     #[test]
@@ -113,6 +121,20 @@ mod tests {
         ] {
             assert_eq!(difference(&it, Path::new(NETNS), &interfaces).as_deref(), expected);
         }
+    }
+
+    #[test]
+    fn a_default_route_that_the_pod_asked_for_is_missed() {
+        let mut it = attachment(json!({"cniVersion": "1.1.0", "ips": [{"address": "10.0.0.2/24"}]}));
+        let mut interface = present("net1", "", &["10.0.0.2/24"]);
+        let netns = Path::new(NETNS);
+        it.default_route = vec![Family::Ipv4];
+        let lost = "the pod's IPv4 default route no longer leads through interface net1";
+        assert_eq!(difference(&it, netns, &[interface.clone()]).as_deref(), Some(lost));
+        interface.default_routes = vec![Family::Ipv6];
+        assert!(difference(&it, netns, &[interface.clone()]).is_some());
+        interface.default_routes.push(Family::Ipv4);
+        assert_eq!(difference(&it, netns, &[interface]), None);
     }
 
     #[test]

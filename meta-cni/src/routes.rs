@@ -6,6 +6,8 @@
 
 mod netlink;
 
+pub(crate) use netlink::default_routes_through;
+
 use std::net::IpAddr;
 use std::path::Path;
 

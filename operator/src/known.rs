@@ -187,6 +187,8 @@ pub struct Attachment {
     pub addresses: Vec<String>,
     /// How long its ADD took, in microseconds.
     pub add_us: Option<u64>,
+    /// What one of its plugins said at the last CHECK though the pod has what ADD gave it.
+    pub complaint: Option<String>,
 }
 
 /// The network behind `eth0`, as meta-cni would find it now.

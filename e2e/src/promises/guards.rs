@@ -465,8 +465,8 @@ pub const GUARDS: &[Guard] = &[
         ),
         edits: &[Edit {
             file: "meta-cni/src/background.rs",
-            find: "child.spawn().map(drop).map_err(BackgroundError::Start)",
-            replace: "child.status().map(drop).map_err(BackgroundError::Start)",
+            find: "child.spawn().map(|_| true).map_err(BackgroundError::Start)",
+            replace: "child.status().map(|_| true).map_err(BackgroundError::Start)",
         }],
     },
     Guard {

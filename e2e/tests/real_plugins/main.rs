@@ -9,6 +9,7 @@
 mod attach;
 mod check;
 mod churn;
+mod crio;
 mod failures;
 mod faults;
 mod isolation;

@@ -107,9 +107,9 @@ mod tests {
         }
         let temp = tempfile::tempdir().unwrap();
         for (die_at, reached) in [
-            ("one", "one\n"),
-            ("two", "one\ntwo\n"),
-            ("one#2", "one\ntwo\none\n"),
+            ("one", "one\nkilled\n"),
+            ("two", "one\ntwo\nkilled\n"),
+            ("one#2", "one\ntwo\none\nkilled\n"),
             ("one#3", "one\ntwo\none\n"),
         ] {
             let log = temp.path().join(die_at);

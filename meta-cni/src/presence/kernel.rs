@@ -1,7 +1,8 @@
-//! Reads the interfaces and addresses of this thread's namespace, over netlink.
+//! Reads the interfaces, addresses and default routes of this thread's namespace, over netlink.
 
 use std::io;
 
+use cni::result::Family;
 use ipnet::IpNet;
 use netlink_packet_core::NLM_F_DUMP;
 use netlink_packet_route::RouteNetlinkMessage;
@@ -10,6 +11,7 @@ use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage, Pro
 
 use super::Present;
 use crate::netlink::Kernel;
+use crate::routes;
 
 pub(super) fn interfaces() -> io::Result<Vec<Present>> {
     let mut kernel = Kernel::connect()?;
@@ -29,6 +31,12 @@ pub(super) fn interfaces() -> io::Result<Vec<Present>> {
             interface.addresses.push(address);
         }
     })?;
+    for family in Family::BOTH {
+        let through = routes::default_routes_through(&mut kernel, family)?;
+        for (_, interface) in found.iter_mut().filter(|(index, _)| through.contains(index)) {
+            interface.default_routes.push(family);
+        }
+    }
     Ok(found.into_iter().map(|(_, interface)| interface).collect())
 }
 

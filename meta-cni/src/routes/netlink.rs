@@ -60,6 +60,11 @@ fn in_namespace(changes: &[Change], interfaces: &[Vec<String>]) -> Result<Vec<Ch
     Ok(applied)
 }
 
+/// The indexes of the interfaces through which default routes lead, in whatever table.
+pub(crate) fn default_routes_through(kernel: &mut Kernel, family: Family) -> io::Result<Vec<u32>> {
+    Ok(default_routes_of_all_tables(kernel, family)?.iter().flat_map(ways).collect())
+}
+
 struct Routes {
     kernel: Kernel,
 }
@@ -131,7 +136,7 @@ impl Routes {
 
     /// Whether the interface has a default route in another table than the main one, and none there.
     fn has_one_only_elsewhere(&mut self, family: Family, interface: u32) -> io::Result<bool> {
-        let mut all = self.default_routes_of_all_tables(family)?;
+        let mut all = default_routes_of_all_tables(&mut self.kernel, family)?;
         all.retain(|route| leads_through(route, interface));
         Ok(!all.is_empty() && !all.iter().any(is_main))
     }
@@ -154,25 +159,9 @@ impl Routes {
 
     /// Default routes of the main table.
     fn default_routes(&mut self, family: Family) -> io::Result<Vec<RouteMessage>> {
-        let mut all = self.default_routes_of_all_tables(family)?;
+        let mut all = default_routes_of_all_tables(&mut self.kernel, family)?;
         all.retain(is_main);
         Ok(all)
-    }
-
-    fn default_routes_of_all_tables(&mut self, family: Family) -> io::Result<Vec<RouteMessage>> {
-        let header = RouteHeader { address_family: address_family(family), ..RouteHeader::default() };
-        let query = RouteNetlinkMessage::GetRoute(message(header, Vec::new()));
-        let mut found = Vec::new();
-        self.kernel.ask(query, NLM_F_DUMP, &mut |answer| {
-            if let RouteNetlinkMessage::NewRoute(route) = answer {
-                let header = &route.header;
-                let ours = header.destination_prefix_length == 0
-                    && header.kind == RouteType::Unicast
-                    && header.address_family == address_family(family);
-                found.extend(Some(route).filter(|_| ours));
-            }
-        })?;
-        Ok(found)
     }
 
     fn put(&mut self, route: RouteMessage, how: u16) -> io::Result<()> {
@@ -190,6 +179,22 @@ impl Routes {
     fn tell(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
         self.kernel.ask(message, NLM_F_ACK | flags, &mut |_: RouteNetlinkMessage| {})
     }
+}
+
+fn default_routes_of_all_tables(kernel: &mut Kernel, family: Family) -> io::Result<Vec<RouteMessage>> {
+    let header = RouteHeader { address_family: address_family(family), ..RouteHeader::default() };
+    let query = RouteNetlinkMessage::GetRoute(message(header, Vec::new()));
+    let mut found = Vec::new();
+    kernel.ask(query, NLM_F_DUMP, &mut |answer| {
+        if let RouteNetlinkMessage::NewRoute(route) = answer {
+            let header = &route.header;
+            let ours = header.destination_prefix_length == 0
+                && header.kind == RouteType::Unicast
+                && header.address_family == address_family(family);
+            found.extend(Some(route).filter(|_| ours));
+        }
+    })?;
+    Ok(found)
 }
 
 fn target(gateway: Option<IpAddr>, interface: &str) -> String {
@@ -230,11 +235,17 @@ fn outgoing(route: &RouteMessage) -> Option<u32> {
 
 /// Whether a route, or one of the ways of a route that has several, leads through an interface.
 fn leads_through(route: &RouteMessage, interface: u32) -> bool {
-    route.attributes.iter().any(|attribute| match attribute {
-        RouteAttribute::Oif(index) => *index == interface,
-        RouteAttribute::MultiPath(ways) => ways.iter().any(|way| way.interface_index == interface),
-        _ => false,
-    })
+    ways(route).contains(&interface)
+}
+
+/// The interfaces through which a route leads; several if it has several ways.
+fn ways(route: &RouteMessage) -> Vec<u32> {
+    let all = route.attributes.iter().flat_map(|attribute| match attribute {
+        RouteAttribute::Oif(index) => vec![*index],
+        RouteAttribute::MultiPath(ways) => ways.iter().map(|way| way.interface_index).collect(),
+        _ => Vec::new(),
+    });
+    all.collect()
 }
 
 /// Whether two routes of one destination lead the same way.

@@ -107,6 +107,9 @@ pub struct AttachmentRecord {
     /// How long its ADD took, in microseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub add_us: Option<u64>,
+    /// What a plugin of a secondary network said at the last CHECK though the pod has what ADD gave it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub complaint: Option<String>,
 }
 
 /// What the last DEL could not undo, and since when.

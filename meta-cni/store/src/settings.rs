@@ -170,6 +170,8 @@ impl PodsAtOnce {
 /// What the runtime gets as the result of ADD.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ResultForm {
+    /// `"auto"`: what the runtime that calls can do with.
+    Auto,
     /// `"merged"`: all interfaces and addresses, the primary's first.
     Merged,
     /// `"primary"`: the primary's alone, as Multus does.
@@ -293,8 +295,12 @@ impl Settings {
             status_needs_networks: reader.flag("statusNeedsNetworks", false)?,
             result: reader.choice(
                 "result",
-                &[("merged", ResultForm::Merged), ("primary", ResultForm::Primary)],
-                ResultForm::Merged,
+                &[
+                    ("auto", ResultForm::Auto),
+                    ("merged", ResultForm::Merged),
+                    ("primary", ResultForm::Primary),
+                ],
+                ResultForm::Auto,
             )?,
             log: log(&mut reader)?,
             directory: NodeDirectory::new(

@@ -203,7 +203,7 @@ fn bad_settings() -> Vec<(Value, &'static str)> {
         (json!({"lockWait": "5 s"}), "\"lockWait\" is \"5 s\""),
         (json!({"delegateTimeout": "0s"}), "\"delegateTimeout\" is zero"),
         (json!({"missingPluginGrace": "99999999999999999999h"}), "\"missingPluginGrace\""),
-        (json!({"result": "all"}), "\"result\" is \"all\", not one of merged, primary"),
+        (json!({"result": "all"}), "\"result\" is \"all\", not one of auto, merged, primary"),
         (json!({"logLevel": "loud"}), "\"logLevel\" is \"loud\", not one of"),
         (json!({"logFile": "x.log"}), "\"logFile\" is \"x.log\""),
         (json!({"logOptions": {"maxSize": -1}}), "\"logOptions.maxSize\" is -1"),

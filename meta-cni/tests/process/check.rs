@@ -29,6 +29,14 @@ fn check_asks_every_plugin_in_order_with_the_recorded_result() {
         "{answer:?}"
     );
     assert_eq!(node.take_done(), ["CHECK primary eth0", "CHECK a net1", "CHECK b net2"]);
+    let noted =
+        || node.record("c1").unwrap().attachments.into_iter().map(|it| it.complaint).collect::<Vec<_>>();
+    assert_eq!(noted(), [None, Some(complaint.to_owned()), None]);
+    node.mend("a", "CHECK");
+    node.check("c1").succeed();
+    assert_eq!(noted(), [None, None, None]);
+    node.fail("a", "CHECK", 42);
+    node.forget();
     let error = node.check("c1").set(json!({"check": "all"})).error();
     assert_eq!((error.code.0, error.msg.as_str()), (42, complaint));
     assert_eq!(node.done(), ["CHECK primary eth0", "CHECK a net1"]);

@@ -68,6 +68,33 @@ fn the_primary_comes_first_and_addresses_keep_their_interfaces() {
     assert_eq!(results, [2, 1], "each attachment keeps its own");
 }
 
+/// The kubelet takes the first address of each family that CRI-O gives it, whatever its interface; containerd gives it
+/// those of `eth0`.
+#[test]
+fn a_runtime_gets_what_it_can_do_with() {
+    let node = node();
+    for (runtime, expected) in [("containerd", true), ("crio", false), ("something", false)] {
+        // A shell by this name, which does not become the program that it runs.
+        let shell = node.path(runtime);
+        std::fs::copy("/bin/sh", &shell).unwrap();
+        let through = [shell.to_str().unwrap(), "-c", "\"$0\" \"$@\"; exit $?"];
+        let add = |container: &str| {
+            node.add(container).networks("a").set(json!({"result": null})).through(&through)
+        };
+        let result = add(&format!("pod-of-{runtime}")).result();
+        assert_eq!(names(&result).contains(&"net1"), expected, "{runtime}: {result}");
+        // The record, from which network-status is written, has everything.
+        let record = node.record(&format!("pod-of-{runtime}")).unwrap();
+        assert!(record.attachments.iter().all(|attachment| attachment.result.is_some()));
+        // No kubelet asks for a container that is no pod.
+        let alone = add(&format!("no-pod-of-{runtime}"))
+            .env("CNI_ARGS", "IgnoreUnknown=1")
+            .set(json!({"defaultNetworks": ["a"], "multusNamespace": "default"}))
+            .result();
+        assert!(names(&alone).contains(&"net1"), "{runtime}: {alone}");
+    }
+}
+
 #[test]
 fn the_runtime_may_be_given_the_primary_alone() {
     let result = node().add("c1").networks("a").set(json!({"result": "primary"})).result();

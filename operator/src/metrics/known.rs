@@ -41,6 +41,7 @@ struct Counts {
     records: [u64; 3],
     unfinished: u64,
     abandoned: u64,
+    complaints: u64,
     unreadable: u64,
     primary: bool,
     installed: [bool; 2],
@@ -72,6 +73,8 @@ impl Counts {
             }] += 1;
             counts.unfinished += u64::from(is_unfinished(record));
             counts.abandoned += u64::from(record.abandoned.is_some());
+            let complaints = record.attachments.iter().filter(|attachment| attachment.complaint.is_some());
+            counts.complaints += number(complaints.count());
         }
         counts
     }
@@ -94,6 +97,9 @@ impl Counts {
         gauge(encoder, "records_unfinished", help, None, self.unfinished)?;
         let help = "Records whose pod is gone for good; the next run of meta-cni undoes them.";
         gauge(encoder, "records_abandoned", help, None, self.abandoned)?;
+        let help =
+            "Attachments of which a plugin complained at the last CHECK though the pod has what ADD gave it.";
+        gauge(encoder, "check_complaints", help, None, self.complaints)?;
         gauge(encoder, "records_unreadable", "Records that cannot be read.", None, self.unreadable)?;
         let help = "1 while there is a primary that can be used, else 0.";
         gauge(encoder, "primary_found", help, None, u64::from(self.primary))?;
@@ -161,7 +167,7 @@ mod tests {
     use store::record::RecordKey;
 
     use super::*;
-    use crate::known::{DetachFailure, Network};
+    use crate::known::{Attachment, DetachFailure, Network};
 
     fn record(phase: Phase, failure: Option<u32>, abandoned: bool) -> Record {
         Record {
@@ -179,6 +185,17 @@ mod tests {
         }
     }
 
+    fn attachment(complaint: Option<&str>) -> Attachment {
+        Attachment {
+            network: "default/a".to_owned(),
+            interface: "net1".to_owned(),
+            delegate: "bridge".to_owned(),
+            addresses: Vec::new(),
+            add_us: None,
+            complaint: complaint.map(str::to_owned),
+        }
+    }
+
     #[test]
     fn the_state_is_counted() {
         let mut state = State::default();
@@ -190,7 +207,10 @@ mod tests {
         }
         let records = [
             record(Phase::Intended, None, false),
-            record(Phase::Attached, None, false),
+            Record {
+                attachments: vec![attachment(None), attachment(Some("x"))],
+                ..record(Phase::Attached, None, false)
+            },
             record(Phase::Attached, None, true),
             record(Phase::Deleting, Some(3), true),
             record(Phase::Deleting, None, false),
@@ -208,6 +228,7 @@ mod tests {
             records: [1, 2, 2],
             unfinished: 1,
             abandoned: 2,
+            complaints: 1,
             installed: [false, true],
             last_complete_sync: 1.5,
             ..Counts::default()

@@ -98,6 +98,7 @@ fn attachment(attachment: &Attachment) -> Value {
         "delegate": attachment.delegate,
         "addresses": attachment.addresses,
         "addMicroseconds": attachment.add_us,
+        "complaint": attachment.complaint,
     })
 }
 
@@ -174,6 +175,7 @@ mod tests {
             delegate: "macvlan".into(),
             addresses: vec!["10.0.0.2/24".into()],
             add_us: Some(900),
+            complaint: Some("no route".into()),
         };
         let record = Record {
             phase: Phase::Deleting,
@@ -194,7 +196,7 @@ mod tests {
                 "created": "1970-01-01T00:00:01.5Z",
                 "attachments": [{
                     "network": "default/storage", "interface": "net1", "delegate": "macvlan",
-                    "addresses": ["10.0.0.2/24"], "addMicroseconds": 900,
+                    "addresses": ["10.0.0.2/24"], "addMicroseconds": 900, "complaint": "no route",
                 }],
                 "failure": {"message": "busy", "attempts": 2, "since": "1970-01-01T00:00:00Z"}, "abandoned": null,
             }],

@@ -13,7 +13,7 @@ fn nothing_set_is_what_people_expect() {
     assert_eq!(settings.conf_dir, PathBuf::from("/etc/cni/multus/net.d"));
     assert_eq!(settings.attachment_concurrency.get(), 1);
     assert_eq!(settings.pods_at_once, PodsAtOnce::ByProcessors);
-    assert_eq!(settings.result, ResultForm::Merged);
+    assert_eq!(settings.result, ResultForm::Auto);
     assert_eq!(settings.log.level, LogLevel::Warn);
     assert!(!settings.isolation.enabled);
     assert_eq!(settings.passed_over, []);

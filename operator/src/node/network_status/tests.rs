@@ -25,6 +25,7 @@ fn attachment(interface: &str, network: &str, addresses: &[&str]) -> Attachment 
         delegate: "bridge".to_owned(),
         addresses: addresses.iter().copied().map(str::to_owned).collect(),
         add_us: None,
+        complaint: None,
     }
 }
 

@@ -44,5 +44,6 @@ fn attachment(attachment: &AttachmentRecord) -> Attachment {
         delegate: plugin.map(|plugin| plugin.plugin().to_string()).unwrap_or_default(),
         addresses: ips.map(|ip| ip.address.to_string()).collect(),
         add_us: attachment.add_us,
+        complaint: attachment.complaint.clone(),
     }
 }

@@ -23,6 +23,7 @@ fn record(phase: Phase, networks: &[&str]) -> Record {
         delegate: "bridge".to_owned(),
         addresses: Vec::new(),
         add_us: None,
+        complaint: None,
     };
     Record {
         phase,
