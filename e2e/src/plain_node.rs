@@ -10,9 +10,10 @@ use std::process::{Command, Output, Stdio};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value, json};
 use store::NodeDirectory;
+use store::lock::Lock;
 use store::record::{Record, RecordKey};
 
-use crate::artefacts;
+use crate::{artefacts, wait};
 
 /// The plugin: an allocation is a file in `held`. ADD makes it, DEL and GC remove it. It fails at a verb if there is a
 /// file that says so. As most plugins, it syncs nothing.
@@ -158,7 +159,11 @@ impl Node {
             .context("starting meta-cni")?;
         let stdin = Value::Object(settings.clone()).to_string();
         child.stdin.take().context("no stdin")?.write_all(stdin.as_bytes())?;
-        child.wait_with_output().context("waiting for meta-cni")
+        let output = child.wait_with_output().context("waiting for meta-cni")?;
+        // What it left to a process of its own is over too, so that what is seen now stays so. Where the disk takes no
+        // lock there is no such process.
+        drop(Lock::of_unfinished_work(&self.directory(), wait::PATIENCE));
+        Ok(output)
     }
 
     /// The same, and it has to succeed.
