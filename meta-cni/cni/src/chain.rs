@@ -224,35 +224,14 @@ pub fn del(
     at: &Attachment<'_>,
     result: Option<&AddResult>,
 ) -> Vec<ChainError> {
-    list.plugins.iter().rev().filter_map(|plugin| del_one(exec, list, plugin, at, result).err()).collect()
+    let del = |plugin: &PluginConfig| del_by(plugin.plugin(), exec, list, plugin, at, result).err();
+    list.plugins.iter().rev().filter_map(del).collect()
 }
 
-/// DEL of one plugin of the list, for a caller that gives each plugin something else or acts on its failure.
-pub fn del_one(
-    exec: &dyn Exec,
-    list: &NetworkList,
-    plugin: &PluginConfig,
-    at: &Attachment<'_>,
-    result: Option<&AddResult>,
-) -> Result<(), ChainError> {
-    del_by(plugin.plugin(), exec, list, plugin, at, result)
-}
-
-/// DEL of `ipam` with the configuration of `plugin`, which would have run it: frees the addresses where the plugin
-/// itself does not get so far.
-pub fn del_addresses(
-    ipam: &PluginType,
-    exec: &dyn Exec,
-    list: &NetworkList,
-    plugin: &PluginConfig,
-    at: &Attachment<'_>,
-    result: Option<&AddResult>,
-) -> Result<(), ChainError> {
-    del_by(ipam, exec, list, plugin, at, result)
-}
-
-/// DEL by the executable `called`, with the configuration of `plugin`.
-fn del_by(
+/// DEL of one plugin of the list by the executable `called`, for a caller that gives each plugin something else or acts
+/// on its failure. That is the plugin itself, or its IPAM plugin, which frees the addresses where the plugin does not get
+/// so far.
+pub fn del_by(
     called: &PluginType,
     exec: &dyn Exec,
     list: &NetworkList,

@@ -81,7 +81,7 @@ impl Detach<'_> {
         let added = self.added(place);
         let done = self.call(plugin, |at, config| {
             let (list, result) = (&self.attachment.list, self.attachment.result.as_ref());
-            chain::del_one(self.site.exec, list, config, at, result)
+            chain::del_by(config.plugin(), self.site.exec, list, config, at, result)
         });
         match done {
             Ok(()) if self.site.netns.is_none() && reference::forgets_addresses_without_namespace(plugin) => {
@@ -145,7 +145,7 @@ impl Detach<'_> {
         let Some(ipam) = reference::ipam_run_by(plugin) else { return Ok(()) };
         self.call(plugin, |at, config| {
             let (list, result) = (&self.attachment.list, self.attachment.result.as_ref());
-            chain::del_addresses(&ipam, self.site.exec, list, config, at, result)
+            chain::del_by(&ipam, self.site.exec, list, config, at, result)
         })
     }
 
