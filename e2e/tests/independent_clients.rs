@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use e2e::containerd::{Containerd, Pod};
+use e2e::containerd::{Containerd, Pod, Programs};
 use e2e::node::Node;
 use e2e::podman::Podman;
 use e2e::program::output;
@@ -104,7 +104,7 @@ fn containerd_runs_pod_sandboxes() {
         return;
     }
     let node = node(&json!({}));
-    let start = || Containerd::start(&node.file("bin"), &node.file("net.d"));
+    let start = || Containerd::start(&Programs::of_machine()?, &node.file("bin"), &node.file("net.d"));
     let containerd = node.host.netns.within(start).unwrap().unwrap();
     let pod = |name: &str, ports: &[(u16, u16)]| Pod {
         namespace: "default".to_owned(),

@@ -14,10 +14,11 @@ use crate::home::Home;
 use crate::program::{on_path, output};
 use crate::{artefacts, containerd, control_plane as servers, wait};
 use control_plane::ControlPlane;
-use node::Node;
+use node::{Node, Software};
 
 mod cgroups;
 mod control_plane;
+mod kubelet;
 mod machine;
 mod node;
 
@@ -69,10 +70,11 @@ impl Local {
     /// Starts it, and waits until both nodes are ready.
     pub(super) fn start() -> Result<Self> {
         let programs = servers::directory(&PROGRAMS)?;
+        let software = Software::of(&programs)?;
         let home = Home::new(DIRECTORY)?;
         let plane =
             ControlPlane::start(home.path(), &programs, &NODES).context("starting the control plane")?;
-        let start = |number: usize, name| Node::start(home.path(), &programs, &plane, number, name);
+        let start = |number: usize, name| Node::start(home.path(), &software, &plane, number, name);
         let nodes = thread::scope(|scope| {
             let starting: Vec<_> = NODES
                 .iter()
