@@ -29,9 +29,26 @@ pub fn braid_with_points() -> Result<PathBuf> {
     Ok(braid)
 }
 
-/// The directory of the reference plugins.
+/// Names another directory of the reference plugins.
+const PLUGINS_VARIABLE: &str = "BRAID_CNI_PLUGINS";
+
+/// The directory of the reference plugins: that of `BRAID_CNI_PLUGINS`, else a distribution's.
 pub fn reference_plugins() -> Option<PathBuf> {
-    REFERENCE_PLUGINS.iter().map(PathBuf::from).find(|dir| dir.join("bridge").is_file())
+    let dirs = named_plugins().map_or_else(|| REFERENCE_PLUGINS.map(PathBuf::from).to_vec(), |dir| vec![dir]);
+    dirs.into_iter().find(|dir| dir.join("bridge").is_file())
+}
+
+/// Why there are no reference plugins.
+pub(crate) fn missing_plugins() -> Option<String> {
+    let has_them = reference_plugins().is_some();
+    (!has_them).then(|| match named_plugins() {
+        Some(dir) => format!("{PLUGINS_VARIABLE} names {}, which has no bridge", dir.display()),
+        None => "Debian's package containernetworking-plugins is not installed".to_owned(),
+    })
+}
+
+fn named_plugins() -> Option<PathBuf> {
+    std::env::var_os(PLUGINS_VARIABLE).filter(|dir| !dir.is_empty()).map(PathBuf::from)
 }
 
 /// Which of Braid's executables is not static, for people: `make test` names static ones.

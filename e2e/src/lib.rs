@@ -20,6 +20,7 @@
 //! | have a whole cluster, and tell stories that happen there | [`cluster`], [`suite`] |
 //! | see that what must never happen cannot | [`promises`] |
 //! | know the version of a program, and have newer ones | [`version`], `packages` |
+//! | say on which parts tests ran | [`parts`] |
 //! | let containerd or podman do it | [`containerd`], [`podman`], [`image`] |
 
 pub mod artefacts;
@@ -41,6 +42,7 @@ pub mod netns;
 pub mod node;
 pub mod operator;
 mod packages;
+pub mod parts;
 pub mod plain_node;
 pub mod podman;
 pub mod program;

@@ -50,9 +50,7 @@ impl Need {
         let package = |package: String| format!("Debian's package {package} is not installed");
         match self {
             Self::Root => (!rustix::process::geteuid().is_root()).then(|| "it needs root".to_owned()),
-            Self::Plugins => artefacts::reference_plugins()
-                .is_none()
-                .then(|| package("containernetworking-plugins".to_owned())),
+            Self::Plugins => artefacts::missing_plugins(),
             Self::Program(program, of) => (!on_path(program)).then(|| package(of.to_owned())),
             Self::StaticPrograms => artefacts::not_static(),
             Self::Containerd => containerd::missing().map(package),

@@ -21,11 +21,11 @@ impl Version {
         Self { major, minor, patch: 0 }
     }
 
-    /// Asks a program for its version.
-    pub fn of(program: &Path, argument: &str) -> Result<Self> {
+    /// Asks a program for its version, with the argument that it wants for that.
+    pub fn of(program: &Path, argument: Option<&str>) -> Result<Self> {
         let what = || format!("asking {} for its version", program.display());
         let mut command = Command::new(program);
-        let output = command.arg(argument).stdin(Stdio::null()).output().with_context(what)?;
+        let output = command.args(argument).stdin(Stdio::null()).output().with_context(what)?;
         let printed = [output.stdout, output.stderr].concat();
         let printed = String::from_utf8_lossy(&printed);
         Self::find(&printed).with_context(|| format!("it printed {:?}", printed.trim())).with_context(what)
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn a_program_that_says_no_version_is_named() {
-        let error = Version::of(Path::new("true"), "--version-of-nothing").unwrap_err();
+        let error = Version::of(Path::new("true"), None).unwrap_err();
         assert_eq!(format!("{error:#}"), "asking true for its version: it printed \"\"");
     }
 }

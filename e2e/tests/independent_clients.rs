@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use e2e::containerd::{Containerd, Pod, Programs};
 use e2e::node::Node;
+use e2e::parts::{self, Part};
 use e2e::podman::Podman;
 use e2e::program::output;
 use e2e::requirement::{Need, met};
-use e2e::wait;
+use e2e::{artefacts, wait};
 use serde_json::{Value, json};
 
 /// Where the runtimes' CNI library keeps the results of ADD until DEL.
@@ -94,6 +95,12 @@ fn assert_nothing_left(node: &Node, id: &str, netns: &Path) {
     assert_eq!(of_it, [""; 0], "results that the runtime keeps");
 }
 
+fn tell_parts(runtime: [Part; 2]) {
+    let plugins = artefacts::reference_plugins().map(|dir| Part::plugins(&dir));
+    let parts = [Part::kernel()].into_iter().chain(runtime).chain(plugins);
+    parts::tell(&parts.collect::<Vec<_>>());
+}
+
 fn rules(node: &Node) -> String {
     node.host.rules().unwrap().join("\n")
 }
@@ -104,7 +111,9 @@ fn containerd_runs_pod_sandboxes() {
         return;
     }
     let node = node(&json!({}));
-    let start = || Containerd::start(&Programs::of_machine()?, &node.file("bin"), &node.file("net.d"));
+    let programs = Programs::of_machine().unwrap();
+    tell_parts(Part::of_containerd(&programs));
+    let start = || Containerd::start(&programs, &node.file("bin"), &node.file("net.d"));
     let containerd = node.host.netns.within(start).unwrap().unwrap();
     let pod = |name: &str, ports: &[(u16, u16)]| Pod {
         namespace: "default".to_owned(),
@@ -148,6 +157,7 @@ fn podman_runs_a_container() {
     if !possible(Need::Podman) {
         return;
     }
+    tell_parts(["podman", "runc"].map(|name| Part::of_program(name, Path::new(name))));
     // Podman hands over no annotations: its containers get the other networks by default.
     let node = node(&json!({ "multusNamespace": "default", "defaultNetworks": ["second", "third"] }));
     let podman = Podman::new(&[&node.file("bin")], &node.file("net.d")).unwrap();

@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 
 use super::provider::{Feature, Provider, Service};
 use crate::home::Home;
+use crate::parts::Part;
 use crate::program::{on_path, output};
 use crate::{artefacts, containerd, control_plane as servers, wait};
 use control_plane::ControlPlane;
@@ -49,11 +50,7 @@ pub(super) fn missing() -> Option<String> {
     package
         .or_else(containerd::missing)
         .map(|package| format!("Debian's package {package} is not installed"))
-        .or_else(|| {
-            artefacts::reference_plugins()
-                .is_none()
-                .then(|| "the reference plugins are not installed".to_owned())
-        })
+        .or_else(artefacts::missing_plugins)
         .or_else(|| servers::directory(&PROGRAMS).err().map(|error| format!("{error:#}")))
 }
 
@@ -63,6 +60,7 @@ pub(super) struct Local {
     // In this order they are dropped.
     nodes: Vec<Node>,
     plane: ControlPlane,
+    software: Software,
     home: Home,
 }
 
@@ -88,7 +86,7 @@ impl Local {
             };
             starting.into_iter().map(join).collect::<Result<Vec<_>>>()
         })?;
-        let this = Self { nodes, plane, home };
+        let this = Self { nodes, plane, software, home };
         this.wait_until_ready()?;
         Ok(this)
     }
@@ -161,6 +159,12 @@ impl Provider for Local {
         let dirs = machines.filter_map(|machine| machine.dir.read_dir().ok());
         let files = dirs.flat_map(Iterator::flatten).map(|entry| entry.path());
         files.filter(|file| file.extension().is_some_and(|extension| extension == "log")).collect()
+    }
+
+    fn parts(&self) -> Vec<Part> {
+        let etcd = Part::of_program("etcd", &servers::etcd(&self.software.servers));
+        let plugins = artefacts::reference_plugins().map(|dir| Part::plugins(&dir));
+        [etcd].into_iter().chain(Part::of_containerd(&self.software.containerd)).chain(plugins).collect()
     }
 
     fn directory(&self) -> &Path {

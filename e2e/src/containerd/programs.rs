@@ -67,7 +67,7 @@ impl Programs {
 
     fn at(dir: Option<PathBuf>) -> Result<Self> {
         let containerd = dir.as_deref().unwrap_or(Path::new("")).join("containerd");
-        let version = Version::of(&containerd, "--version").context("looking for containerd")?;
+        let version = Version::of(&containerd, Some("--version")).context("looking for containerd")?;
         Ok(Self { dir, version })
     }
 
@@ -84,6 +84,12 @@ impl Programs {
         all.push(OsStr::new(":"));
         all.push(path);
         all
+    }
+
+    /// The version of runc that this containerd finds.
+    pub(crate) fn runc(&self) -> Option<Version> {
+        let own = self.dir.as_ref().map(|dir| dir.join("runc")).filter(|runc| runc.is_file());
+        Version::of(own.as_deref().unwrap_or(Path::new("runc")), Some("--version")).ok()
     }
 
     /// A command that runs one of these programs.

@@ -43,7 +43,7 @@ pub(super) struct Software {
 impl Software {
     /// The kubelet of a directory, and a containerd that serves it.
     pub(super) fn of(servers: &Path) -> Result<Self> {
-        let kubelet = Version::of(&servers.join("kubelet"), "--version")?;
+        let kubelet = Version::of(&servers.join("kubelet"), Some("--version"))?;
         Ok(Self { servers: servers.to_owned(), kubelet, containerd: Programs::for_kubelet(kubelet)? })
     }
 }
