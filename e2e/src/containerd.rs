@@ -74,11 +74,6 @@ pub fn missing() -> Option<String> {
     programs::missing().or(image::missing())
 }
 
-/// Tells why [`Programs::newest`] has none here.
-pub fn missing_newest() -> Option<String> {
-    Programs::newest().err().map(|error| format!("{error:#}"))
-}
-
 impl Containerd {
     /// Starts a containerd with the test image, and CNI plugins and configurations from two directories of the
     /// caller's. The configurations may be written later.

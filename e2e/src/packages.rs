@@ -17,6 +17,12 @@ pub(crate) fn newest(package: &str, suits: impl Fn(Version) -> bool) -> Option<P
     newest_in(&cache()?.join("runtimes"), package, suits)
 }
 
+/// Why `scripts/runtimes` could not provide something, if it has tried.
+pub(crate) fn unavailable() -> Option<String> {
+    let reason = std::fs::read_to_string(cache()?.join("runtimes/unavailable")).ok()?;
+    Some(format!("scripts/runtimes could not fetch everything: {}", reason.trim()))
+}
+
 fn newest_in(dir: &Path, package: &str, suits: impl Fn(Version) -> bool) -> Option<PathBuf> {
     let entries = dir.read_dir().into_iter().flatten().flatten();
     let unpacked = entries.filter_map(|entry| {

@@ -10,7 +10,7 @@ use crate::program::output;
 use crate::version::Version;
 
 /// How Debian's package of the reference plugins is called.
-const PLUGINS: &str = "containernetworking-plugins";
+pub(crate) const PLUGINS: &str = "containernetworking-plugins";
 
 /// A part and its version.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -44,7 +44,7 @@ impl Programs {
     /// The newest containerd 2 that `scripts/runtimes` has unpacked, whatever this machine's is.
     pub fn newest() -> Result<Self> {
         let dir = packages::newest(PACKAGE, |version| version >= CONTAINERD_SPEAKS_V1_ONLY);
-        let dir = dir.context("containerd 2 is not unpacked here: run scripts/runtimes")?;
+        let dir = dir.context("containerd 2 is not unpacked here: scripts/runtimes does that")?;
         Self::at(Some(dir))
     }
 
