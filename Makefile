@@ -76,9 +76,10 @@ test: build kubernetes runtimes ## run all tests; as root with real networks and
 	@mkdir -p $(dir $(SKIPPED)) && : > $(SKIPPED)
 	@$(STEP) 'running all tests' '$(TEST_ADVICE)' scripts/tests $(TEST_LOG) \
 		$(TESTING) cargo test $(LOCKED) --workspace --no-fail-fast
-	@$(STEP) 'running the tests of real plugins once more, with newer ones' '$(TEST_ADVICE)' \
+	@$(STEP) 'running the tests of real plugins and runtimes once more, with newer plugins' '$(TEST_ADVICE)' \
 		scripts/tests $(NEWER_LOG) \
-		$(TESTING) BRAID_CNI_PLUGINS=newest cargo test $(LOCKED) --workspace --test real_plugins
+		$(TESTING) BRAID_CNI_PLUGINS=newest cargo test $(LOCKED) --workspace --no-fail-fast \
+		--test real_plugins --test independent_clients
 	@scripts/skipped $(SKIPPED)
 
 e2e: build kubernetes runtimes ## run the scenarios on a whole cluster (PROVIDER=local, kind or kubeconfig; SCENARIOS=names)

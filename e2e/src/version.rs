@@ -21,14 +21,16 @@ impl Version {
         Self { major, minor, patch: 0 }
     }
 
-    /// Asks a program for its version, with the argument that it wants for that.
+    /// Asks a program for its version, with the argument that it wants for that. What counts is the first line: plugins
+    /// list versions of CNI below it.
     pub fn of(program: &Path, argument: Option<&str>) -> Result<Self> {
         let what = || format!("asking {} for its version", program.display());
         let mut command = Command::new(program);
         let output = command.args(argument).stdin(Stdio::null()).output().with_context(what)?;
         let printed = [output.stdout, output.stderr].concat();
         let printed = String::from_utf8_lossy(&printed);
-        Self::find(&printed).with_context(|| format!("it printed {:?}", printed.trim())).with_context(what)
+        let line = printed.lines().next().unwrap_or_default();
+        Self::find(line).with_context(|| format!("it printed {line:?}")).with_context(what)
     }
 
     /// The first version in a text: three numbers with dots between them. `containerd/v2 2.1.9` is 2.1.9.
