@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::program::not_installed;
 use crate::{packages, parts};
 
 /// Where distributions put the reference plugins.
@@ -51,7 +52,7 @@ pub fn reference_plugins() -> Option<PathBuf> {
 pub(crate) fn missing_plugins() -> Option<String> {
     let has_them = reference_plugins().is_some();
     (!has_them).then(|| match chosen_plugins() {
-        None => format!("Debian's package {} is not installed", parts::PLUGINS),
+        None => not_installed(parts::PLUGINS),
         Some(choice) if choice == NEWEST => packages::unavailable().unwrap_or_else(|| {
             "newer reference plugins are not unpacked here: scripts/runtimes does that".to_owned()
         }),

@@ -12,7 +12,7 @@ use std::process::{Child, Stdio};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::program::{output, report};
+use crate::program::{not_installed, output, report};
 use crate::{image, leftovers, wait};
 use configuration::Settings;
 
@@ -69,9 +69,9 @@ pub struct Containerd {
     client: cri::Client,
 }
 
-/// Names a package that [`Containerd::start`] needs and that is not on this machine.
+/// Says what [`Containerd::start`] needs and is not on this machine.
 pub fn missing() -> Option<String> {
-    programs::missing().or(image::missing())
+    programs::missing().or_else(|| image::missing().map(|package| not_installed(&package)))
 }
 
 impl Containerd {

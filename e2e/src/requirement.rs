@@ -20,7 +20,7 @@ use std::fs::OpenOptions;
 use std::io::Write;
 
 use crate::netns::Namespace;
-use crate::program::on_path;
+use crate::program::{not_installed, on_path};
 use crate::{artefacts, containerd, control_plane, packages, podman};
 
 /// Something that a test needs.
@@ -49,18 +49,17 @@ pub enum Need {
 impl Need {
     /// What is missing, if something is.
     pub(crate) fn missing(self) -> Option<String> {
-        let package = |package: String| format!("Debian's package {package} is not installed");
         match self {
             Self::Root => (!rustix::process::geteuid().is_root()).then(|| "it needs root".to_owned()),
             Self::Plugins => artefacts::missing_plugins(),
-            Self::Program(program, of) => (!on_path(program)).then(|| package(of.to_owned())),
+            Self::Program(program, of) => (!on_path(program)).then(|| not_installed(of)),
             Self::StaticPrograms => artefacts::not_static(),
-            Self::Containerd => containerd::missing().map(package),
+            Self::Containerd => containerd::missing(),
             Self::NewestContainerd => {
                 let problem = containerd::Programs::newest().err()?;
                 Some(packages::unavailable().unwrap_or_else(|| format!("{problem:#}")))
             }
-            Self::Podman => podman::missing().map(package),
+            Self::Podman => podman::missing().map(|package| not_installed(&package)),
             Self::ControlPlane => control_plane::missing(),
             Self::Link(kind) => {
                 let problem = probe(kind).err()?;

@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use super::provider::{Feature, Provider, Service};
 use crate::home::Home;
 use crate::parts::Part;
-use crate::program::{on_path, output};
+use crate::program::{not_installed, on_path, output};
 use crate::{artefacts, containerd, control_plane as servers, wait};
 use control_plane::ControlPlane;
 use node::{Node, Software};
@@ -45,11 +45,10 @@ pub(super) fn missing() -> Option<String> {
         ("kubectl", "kubernetes-client"),
         ("buildah", "buildah"),
     ];
-    let package =
-        programs.iter().find(|(program, _)| !on_path(program)).map(|(_, package)| (*package).to_owned());
-    package
+    let lacking = programs.iter().find(|(program, _)| !on_path(program));
+    lacking
+        .map(|(_, package)| not_installed(package))
         .or_else(containerd::missing)
-        .map(|package| format!("Debian's package {package} is not installed"))
         .or_else(artefacts::missing_plugins)
         .or_else(|| servers::directory(&PROGRAMS).err().map(|error| format!("{error:#}")))
 }
@@ -163,8 +162,9 @@ impl Provider for Local {
 
     fn parts(&self) -> Vec<Part> {
         let etcd = Part::of_program("etcd", &servers::etcd(&self.software.servers));
+        let [_, runc] = Part::of_containerd(&self.software.containerd);
         let plugins = artefacts::reference_plugins().map(|dir| Part::plugins(&dir));
-        [etcd].into_iter().chain(Part::of_containerd(&self.software.containerd)).chain(plugins).collect()
+        [etcd, runc].into_iter().chain(plugins).collect()
     }
 
     fn directory(&self) -> &Path {

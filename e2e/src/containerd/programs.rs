@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use crate::packages;
-use crate::program::on_path;
+use crate::program::{not_installed, on_path};
 use crate::version::Version;
 
 /// Names a directory with containerd, ctr, containerd-shim-runc-v2 and perhaps runc.
@@ -103,7 +103,7 @@ impl Programs {
     }
 }
 
-/// Names the package of a program that [`Programs::of_machine`] or runc lacks.
+/// Says which of the programs of [`Programs::of_machine`] is not there, or that runc is not.
 pub(super) fn missing() -> Option<String> {
     let named = named();
     let has = |program: &str| match &named {
@@ -114,8 +114,8 @@ pub(super) fn missing() -> Option<String> {
     };
     let mut programs = PROGRAMS.iter().chain([&("runc", "runc")]);
     programs.find(|(program, _)| !has(program)).map(|(program, package)| match &named {
-        Some(dir) => format!("{package} ({VARIABLE} names {}, which has no {program})", dir.display()),
-        None => (*package).to_owned(),
+        Some(dir) => format!("{VARIABLE} names {}, which has no {program}", dir.display()),
+        None => not_installed(package),
     })
 }
 

@@ -1,6 +1,6 @@
 //! What a kubelet is told, as its version takes it: arguments and configuration.
 //!
-//! Of what the other servers are told here, nothing has changed from 1.20 to 1.36.
+//! The other servers are told the same in every version: those of 1.20.2 and of 1.36.2 took it.
 
 use std::path::Path;
 
