@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup kubernetes build image demo test e2e promises bench fuzz lint deny clean
+.PHONY: help setup kubernetes runtimes build image demo test e2e promises bench fuzz lint deny clean
 
 # What executables are built for. Another one needs its standard library (rustup target add) and linker.
 HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
@@ -24,6 +24,7 @@ META_CNI := $(RELEASE)/meta-cni
 OPERATOR := $(RELEASE)/braid
 SKIPPED := $(abspath target/skipped.txt)
 TEST_LOG := $(abspath target/test.log)
+NEWER_LOG := $(abspath target/test-newer-plugins.log)
 
 STEP := scripts/step
 triple = $(subst -,_,$(1))
@@ -53,6 +54,9 @@ setup: ## install what is missing on this machine, with apt-get (root or sudo)
 kubernetes: setup ## provide the servers of Kubernetes for tests; builds them once (about 10 minutes)
 	@scripts/kubernetes --if-possible kube-controller-manager kube-scheduler kubelet kube-proxy
 
+runtimes: setup ## provide newer containerd, etcd and reference plugins for tests; unpacks them once
+	@scripts/runtimes --if-possible
+
 build: setup ## build the static release executables meta-cni and braid
 	@$(STEP) 'building meta-cni and braid for $(TARGET), static' \
 		'read the first error above; for another target: rustup target add $(TARGET), and install its gcc' \
@@ -68,13 +72,17 @@ demo: build ## show Braid at work: two pods, several networks each (needs root)
 	@$(STEP) 'running the demo' 'the last line above says which step failed; it needs root: sudo -E make demo' \
 		env $(PROGRAMS) $(TARGET_DIR)/debug/demo
 
-test: build kubernetes ## run all tests; as root with real networks and container runtimes
+test: build kubernetes runtimes ## run all tests; as root with real networks and container runtimes
 	@mkdir -p $(dir $(SKIPPED)) && : > $(SKIPPED)
 	@$(STEP) 'running all tests' '$(TEST_ADVICE)' scripts/tests $(TEST_LOG) \
 		$(TESTING) cargo test $(LOCKED) --workspace --no-fail-fast
+	@$(STEP) 'running the tests of real plugins and runtimes once more, with newer plugins' '$(TEST_ADVICE)' \
+		scripts/tests $(NEWER_LOG) \
+		$(TESTING) BRAID_CNI_PLUGINS=newest cargo test $(LOCKED) --workspace --no-fail-fast \
+		--test real_plugins --test independent_clients
 	@scripts/skipped $(SKIPPED)
 
-e2e: build kubernetes ## run the scenarios on a whole cluster (PROVIDER=local, kind or kubeconfig; SCENARIOS=names)
+e2e: build kubernetes runtimes ## run the scenarios on a whole cluster (PROVIDER=local, kind or kubeconfig; SCENARIOS=names)
 	@mkdir -p $(dir $(SKIPPED)) && : > $(SKIPPED)
 	@$(STEP) 'running the scenarios on a cluster' \
 		'each failed scenario above names a directory with pods, events, records, node files and logs' \
@@ -87,7 +95,7 @@ promises: setup ## take each guard of docs/promises.md away in a copy and see it
 	@$(STEP) 'taking guards away' 'NOT SHOWN above says why; the guards are in e2e/src/promises/guards.rs; as root all can \
 be tried' $(TARGET_DIR)/debug/promises $(PROMISES)
 
-bench: build kubernetes ## measure what Braid costs; writes target/bench/summary.json (needs root)
+bench: build kubernetes runtimes ## measure what Braid costs; writes target/bench/summary.json (needs root)
 	@$(STEP) 'building the benchmarks' 'read the first error above' \
 		env $(STATIC) cargo build $(LOCKED) --release --target $(TARGET) -p e2e --bin bench
 	@$(STEP) 'measuring' 'the error above says what failed; it needs root: sudo -E make bench' \

@@ -1,11 +1,14 @@
 //! The executables that tests run: Braid's own, as cargo built them, and the reference plugins.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+
+use crate::program::not_installed;
+use crate::{packages, parts};
 
 /// Where distributions put the reference plugins.
 pub const REFERENCE_PLUGINS: [&str; 2] = ["/opt/cni/bin", "/usr/lib/cni"];
@@ -29,9 +32,41 @@ pub fn braid_with_points() -> Result<PathBuf> {
     Ok(braid)
 }
 
-/// The directory of the reference plugins.
+/// Chooses the reference plugins: a directory, or [`NEWEST`].
+const PLUGINS_VARIABLE: &str = "BRAID_CNI_PLUGINS";
+
+/// The newest reference plugins that `scripts/runtimes` has unpacked.
+const NEWEST: &str = "newest";
+
+/// The directory of the reference plugins: that of `BRAID_CNI_PLUGINS`, else a distribution's.
 pub fn reference_plugins() -> Option<PathBuf> {
-    REFERENCE_PLUGINS.iter().map(PathBuf::from).find(|dir| dir.join("bridge").is_file())
+    let dirs = match chosen_plugins() {
+        None => REFERENCE_PLUGINS.map(PathBuf::from).to_vec(),
+        Some(choice) if choice == NEWEST => packages::newest(parts::PLUGINS, |_| true).into_iter().collect(),
+        Some(choice) => vec![PathBuf::from(choice)],
+    };
+    dirs.into_iter().find(|dir| dir.join("bridge").is_file())
+}
+
+/// Why there are no reference plugins.
+pub(crate) fn missing_plugins() -> Option<String> {
+    let has_them = reference_plugins().is_some();
+    (!has_them).then(|| match chosen_plugins() {
+        None => not_installed(parts::PLUGINS),
+        Some(choice) if choice == NEWEST => packages::unavailable().unwrap_or_else(|| {
+            "newer reference plugins are not unpacked here: scripts/runtimes does that".to_owned()
+        }),
+        Some(choice) => format!("{PLUGINS_VARIABLE} names {}, which has no bridge", choice.display()),
+    })
+}
+
+/// Whether the missing plugins are those that `scripts/runtimes` could not fetch.
+pub(crate) fn plugins_are_unavailable() -> bool {
+    chosen_plugins().is_some_and(|choice| choice == NEWEST) && packages::unavailable().is_some()
+}
+
+fn chosen_plugins() -> Option<OsString> {
+    std::env::var_os(PLUGINS_VARIABLE).filter(|choice| !choice.is_empty())
 }
 
 /// Which of Braid's executables is not static, for people: `make test` names static ones.

@@ -4,6 +4,7 @@
 //! Where it comes from is told by `BRAID_E2E_PROVIDER` (`local`, `kind` or `kubeconfig`); without it the machine's best
 //! is taken. A `kubeconfig` is never taken by itself: scenarios are not gentle.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::parts::Part;
 use crate::program::{output, output_from, output_of};
 use crate::{artefacts, image, source, wait};
 use provider::Provider;
@@ -96,12 +98,15 @@ impl Cluster {
         self.provider.has(feature)
     }
 
-    /// The version of the API server.
-    pub fn version(&self) -> Result<String> {
+    /// The parts that the cluster consists of, as far as it tells of them.
+    pub fn parts(&self) -> Result<Vec<Part>> {
         let versions = self.kubectl(&["version", "-o", "json"])?;
         let versions: Value =
             serde_json::from_str(&versions).context("reading what kubectl version printed")?;
-        Ok(versions["serverVersion"]["gitVersion"].as_str().unwrap_or("unknown").to_owned())
+        let nodes = self.list("nodes", "", "")?;
+        let mut parts = parts_of(&versions["serverVersion"], &nodes);
+        parts.extend(self.provider.parts());
+        Ok(parts)
     }
 
     /// Runs kubectl and returns what it printed.
@@ -282,5 +287,42 @@ impl Cluster {
         output_from(&mut shell, from)
             .map(drop)
             .with_context(|| format!("copying {} to {to} on {node}", from.display()))
+    }
+}
+
+/// What the API server says of itself, and the nodes of themselves. Nodes need not be alike.
+fn parts_of(server: &Value, nodes: &[Value]) -> Vec<Part> {
+    let said = |key: &str| {
+        let all = nodes.iter().filter_map(|node| node["status"]["nodeInfo"][key].as_str());
+        all.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(", ")
+    };
+    vec![
+        Part::new("kernel", said("kernelVersion")),
+        Part::new("Kubernetes", server["gitVersion"].as_str().unwrap_or("unknown")),
+        Part::new("kubelet", said("kubeletVersion")),
+        Part::new("runtime", said("containerRuntimeVersion")),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn versions_of_nodes_that_differ_are_all_told() {
+        let node = |kubelet: &str| {
+            json!({ "status": { "nodeInfo": { "kernelVersion": "6.18.0", "kubeletVersion": kubelet,
+                "containerRuntimeVersion": "containerd://1.7.24~ds1" } } })
+        };
+        let nodes = [node("v1.35.1"), node("v1.36.2"), node("v1.36.2")];
+        let expected = [
+            Part::new("kernel", "6.18.0"),
+            Part::new("Kubernetes", "v1.36.2"),
+            Part::new("kubelet", "v1.35.1, v1.36.2"),
+            Part::new("runtime", "containerd://1.7.24~ds1"),
+        ];
+        assert_eq!(parts_of(&json!({ "gitVersion": "v1.36.2" }), &nodes), expected);
     }
 }

@@ -7,22 +7,30 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::program::{on_path, output, report};
+use crate::program::{not_installed, output, report};
 use crate::{image, leftovers, wait};
+use configuration::Settings;
 
+pub use programs::Programs;
+
+pub(crate) mod configuration;
 mod cri;
 mod grpc;
+mod programs;
 
 /// How the directory of a containerd begins; the owner's process id follows.
 const DIRECTORY: &str = "braid-containerd.";
 
 /// The socket's name in that directory.
 const SOCKET: &str = "containerd.sock";
+
+/// The configuration's name in that directory.
+const CONFIGURATION: &str = "config.toml";
 
 /// A pod as the kubelet hands it to the runtime.
 #[derive(Clone, Debug, Default)]
@@ -56,36 +64,45 @@ pub struct Sandbox {
 pub struct Containerd {
     /// Holds everything that this containerd has.
     dir: PathBuf,
+    programs: Programs,
     process: Child,
     client: cri::Client,
 }
 
-/// Names a package that [`Containerd::start`] needs and that is not on this machine.
+/// Says what [`Containerd::start`] needs and is not on this machine.
 pub fn missing() -> Option<String> {
-    let packages = [("containerd", "containerd"), ("ctr", "containerd"), ("runc", "runc")];
-    packages
-        .iter()
-        .find(|(program, _)| !on_path(program))
-        .map(|(_, package)| (*package).to_owned())
-        .or(image::missing())
+    programs::missing().or_else(|| image::missing().map(|package| not_installed(&package)))
 }
 
 impl Containerd {
-    /// Starts containerd with the test image, and CNI plugins and configurations from two directories of the
+    /// Starts a containerd with the test image, and CNI plugins and configurations from two directories of the
     /// caller's. The configurations may be written later.
-    pub fn start(bin_dir: &Path, conf_dir: &Path) -> Result<Self> {
+    pub fn start(programs: &Programs, bin_dir: &Path, conf_dir: &Path) -> Result<Self> {
         for orphan in leftovers::orphans(DIRECTORY)? {
             // Another test may be clearing it too.
             leftovers::clear(&orphan).unwrap_or_else(|error| report(&error));
         }
         let dir = leftovers::directory(DIRECTORY)?;
         let client = cri::Client::new(grpc::Channel::new(&dir.join(SOCKET))?);
-        let process = spawn(&dir, bin_dir, conf_dir).inspect_err(|_| {
+        let settings = settings(programs, &dir, bin_dir, conf_dir);
+        let written = fs::write(dir.join(CONFIGURATION), settings);
+        let written = written.context("writing containerd's configuration");
+        let process = written.and_then(|()| spawn(programs, &dir)).inspect_err(|_| {
             let _ = fs::remove_dir_all(&dir);
         })?;
-        let mut this = Self { dir, process, client };
-        this.get_ready().with_context(|| format!("starting containerd; it logged:\n{}", this.log()))?;
+        let mut this = Self { dir, programs: programs.clone(), process, client };
+        let ready = this.wait_for_runtime().and_then(|()| this.import_test_image());
+        ready.with_context(|| format!("starting containerd; it logged:\n{}", this.log()))?;
         Ok(this)
+    }
+
+    /// Kills containerd and nothing that it started, and starts it again.
+    pub fn restart(&mut self) -> Result<()> {
+        self.process.kill().context("killing containerd")?;
+        self.process.wait().context("waiting for containerd's end")?;
+        self.process = spawn(&self.programs, &self.dir)?;
+        self.wait_for_runtime()
+            .with_context(|| format!("starting containerd again; it logged:\n{}", self.log()))
     }
 
     /// The socket on which this containerd serves the container runtime interface.
@@ -102,7 +119,7 @@ impl Containerd {
 
     /// Waits until the pod network is configured, as the kubelet does before it runs pods.
     pub fn wait_for_network(&self) -> Result<()> {
-        wait::until("the pod network is ready", || self.holds("NetworkReady"))
+        wait::until("the pod network is ready", || self.network_is_ready())
     }
 
     /// Runs a pod's sandbox and returns its id.
@@ -141,18 +158,27 @@ impl Containerd {
         self.client.remove(id).with_context(|| format!("removing sandbox {id}"))
     }
 
-    /// Waits for the runtime, imports the image, and waits until the CRI part has seen it: containerd tells its
-    /// parts of a new image by events, and a sandbox that comes before them would try to pull it.
-    fn get_ready(&mut self) -> Result<()> {
+    /// Whether the runtime says that pods can have their network.
+    pub fn network_is_ready(&self) -> Result<bool> {
+        self.holds("NetworkReady")
+    }
+
+    fn wait_for_runtime(&mut self) -> Result<()> {
         wait::until("the container runtime is ready", || {
             ensure_running(&mut self.process)?;
             Ok(self.socket().exists() && self.holds("RuntimeReady").unwrap_or(false))
-        })?;
+        })
+    }
+
+    /// Imports the image, and waits until the CRI part has seen it: containerd tells its parts of a new image by events,
+    /// and a sandbox that comes before them would try to pull it.
+    fn import_test_image(&self) -> Result<()> {
         let archive = self.dir.join("image.tar");
         image::write_archive(&archive)?;
-        let mut import = Command::new("ctr");
-        import.arg("--address").arg(self.socket()).args(["--namespace", "k8s.io", "images", "import"]);
-        output(import.args(["--snapshotter", "native"]).arg(&archive)).context("importing the test image")?;
+        let mut import = self.programs.command("ctr");
+        import.arg("--address").arg(self.socket()).args(["--namespace", "k8s.io"]);
+        import.args(configuration::import(self.programs.version())).arg(&archive);
+        output(&mut import).context("importing the test image")?;
         wait::until("the test image is known", || self.client.has_image(image::REFERENCE))
     }
 
@@ -176,60 +202,32 @@ impl Drop for Containerd {
     }
 }
 
-fn spawn(dir: &Path, bin_dir: &Path, conf_dir: &Path) -> Result<Child> {
-    let configuration = dir.join("config.toml");
-    fs::write(&configuration, settings(dir, bin_dir, conf_dir))
-        .context("writing containerd's configuration")?;
-    let log = File::create(dir.join("log")).context("creating containerd's log")?;
-    Command::new("containerd")
+fn spawn(programs: &Programs, dir: &Path) -> Result<Child> {
+    let log = File::options().create(true).append(true).open(dir.join("log"));
+    programs
+        .command("containerd")
         .arg("--config")
-        .arg(&configuration)
+        .arg(dir.join(CONFIGURATION))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(log)
+        .stderr(log.context("opening containerd's log")?)
         .spawn()
         .context("starting containerd")
 }
 
-fn settings(dir: &Path, bin_dir: &Path, conf_dir: &Path) -> String {
-    let (dir, bin_dir, conf_dir) = (dir.display(), bin_dir.display(), conf_dir.display());
-    let places = [format!("{dir}/root"), format!("{dir}/state"), format!("{dir}/{SOCKET}")];
-    let more = format!(
-        r#"disable_tcp_service = true
-# Below "state", where they are found again if containerd is killed.
-netns_mounts_under_state_dir = true
-
-[plugins."io.containerd.grpc.v1.cri".cni]
-bin_dir = "{bin_dir}"
-conf_dir = "{conf_dir}"
-"#
-    );
-    configuration(places.each_ref().map(String::as_str), &more)
-}
-
-/// The configuration of a containerd with its root, its state and its socket, and with more of its CRI part. The native
-/// snapshotter copies instead of mounting overlays: with images this small that costs nothing, and it works inside
-/// containers too.
-pub(crate) fn configuration([root, state, socket]: [&str; 3], more: &str) -> String {
-    let image = image::REFERENCE;
-    format!(
-        r#"version = 2
-root = "{root}"
-state = "{state}"
-disabled_plugins = ["io.containerd.internal.v1.opt"]
-
-[grpc]
-address = "{socket}"
-
-[plugins."io.containerd.grpc.v1.cri"]
-sandbox_image = "{image}"
-# Machines without CAP_SYS_RESOURCE cannot lower the score of the pause process.
-restrict_oom_score_adj = true
-{more}
-[plugins."io.containerd.grpc.v1.cri".containerd]
-snapshotter = "native"
-"#
-    )
+fn settings(programs: &Programs, dir: &Path, bin_dir: &Path, conf_dir: &Path) -> String {
+    let below = |name: &str| dir.join(name).display().to_string();
+    let settings = Settings {
+        root: &below("root"),
+        state: &below("state"),
+        socket: &below(SOCKET),
+        bin_dir: &bin_dir.display().to_string(),
+        conf_dir: &conf_dir.display().to_string(),
+        // Below "state", where they are found again if containerd is killed.
+        runtime: "netns_mounts_under_state_dir = true",
+        server: "disable_tcp_service = true",
+    };
+    configuration::text(programs.version(), &settings)
 }
 
 fn config(pod: &Pod) -> cri::SandboxConfig {

@@ -45,7 +45,7 @@ use crate::wait;
 use keys::Keys;
 
 pub use audit::Request;
-pub use programs::{directory, missing};
+pub use programs::{directory, etcd, missing};
 pub(crate) use server::Server;
 pub use users::User;
 
@@ -359,7 +359,7 @@ impl ControlPlane {
     }
 
     fn start_etcd(&self) -> Result<()> {
-        let program = self.programs.join("etcd");
+        let program = etcd(&self.programs);
         *self.etcd() = Some(Server::start(self.home.path(), "etcd", &program, &self.etcd_arguments)?);
         Ok(())
     }

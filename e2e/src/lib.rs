@@ -19,6 +19,8 @@
 //! | compare what RBAC permits with what is done | [`rights`] |
 //! | have a whole cluster, and tell stories that happen there | [`cluster`], [`suite`] |
 //! | see that what must never happen cannot | [`promises`] |
+//! | know the version of a program, and have newer ones | [`version`], `packages` |
+//! | say on which parts tests ran | [`parts`] |
 //! | let containerd or podman do it | [`containerd`], [`podman`], [`image`] |
 //! | have what CRI-O asks of a plugin | [`crio`] |
 
@@ -41,6 +43,8 @@ pub mod memory;
 pub mod netns;
 pub mod node;
 pub mod operator;
+mod packages;
+pub mod parts;
 pub mod plain_node;
 pub mod podman;
 pub mod program;
@@ -50,6 +54,7 @@ pub mod rights;
 pub mod runtime;
 pub mod shaped_primary;
 pub mod suite;
+pub mod version;
 pub mod wait;
 
 /// A file or directory of Braid's sources, named from their top.

@@ -13,6 +13,11 @@ pub fn on_path(program: &str) -> bool {
         .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
 }
 
+/// Says that a program is not there whose package somebody can install.
+pub(crate) fn not_installed(package: &str) -> String {
+    format!("Debian's package {package} is not installed")
+}
+
 /// Runs a program and returns what it printed; its errors are part of the error.
 pub fn output(command: &mut Command) -> Result<String> {
     finish(command.stdin(Stdio::null()))

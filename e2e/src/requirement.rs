@@ -20,8 +20,8 @@ use std::fs::OpenOptions;
 use std::io::Write;
 
 use crate::netns::Namespace;
-use crate::program::on_path;
-use crate::{artefacts, containerd, control_plane, podman};
+use crate::program::{not_installed, on_path};
+use crate::{artefacts, containerd, control_plane, packages, podman};
 
 /// Something that a test needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub enum Need {
     StaticPrograms,
     /// Everything that [`containerd::Containerd`] needs.
     Containerd,
+    /// The newest containerd that `scripts/runtimes` provides, whatever this machine's is.
+    NewestContainerd,
     /// Everything that [`podman::Podman`] needs.
     Podman,
     /// Everything that [`control_plane::ControlPlane`] needs.
@@ -47,16 +49,17 @@ pub enum Need {
 impl Need {
     /// What is missing, if something is.
     pub(crate) fn missing(self) -> Option<String> {
-        let package = |package: String| format!("Debian's package {package} is not installed");
         match self {
             Self::Root => (!rustix::process::geteuid().is_root()).then(|| "it needs root".to_owned()),
-            Self::Plugins => artefacts::reference_plugins()
-                .is_none()
-                .then(|| package("containernetworking-plugins".to_owned())),
-            Self::Program(program, of) => (!on_path(program)).then(|| package(of.to_owned())),
+            Self::Plugins => artefacts::missing_plugins(),
+            Self::Program(program, of) => (!on_path(program)).then(|| not_installed(of)),
             Self::StaticPrograms => artefacts::not_static(),
-            Self::Containerd => containerd::missing().map(package),
-            Self::Podman => podman::missing().map(package),
+            Self::Containerd => containerd::missing(),
+            Self::NewestContainerd => {
+                let problem = containerd::Programs::newest().err()?;
+                Some(packages::unavailable().unwrap_or_else(|| format!("{problem:#}")))
+            }
+            Self::Podman => podman::missing().map(|package| not_installed(&package)),
             Self::ControlPlane => control_plane::missing(),
             Self::Link(kind) => {
                 let problem = probe(kind).err()?;
@@ -65,11 +68,14 @@ impl Need {
         }
     }
 
-    /// Whether nobody can do anything about it on this machine. `scripts/kubernetes` builds a control plane on Debian.
+    /// Whether nobody can do anything about it on this machine. `scripts/kubernetes` builds a control plane on Debian, and
+    /// `scripts/runtimes` unpacks newer parts there, if it reaches Debian's archive.
     fn is_out_of_reach(self) -> bool {
         match self {
             Self::Link(_) => true,
             Self::ControlPlane => !is_debian(),
+            Self::Plugins => artefacts::plugins_are_unavailable(),
+            Self::NewestContainerd => !is_debian() || packages::unavailable().is_some(),
             _ => false,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::read_to_string;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -34,9 +34,7 @@ impl Machine {
     pub(super) fn look() -> Result<Self> {
         let meta_cni = artefacts::meta_cni()?;
         let servers = control_plane::directory(&["etcd", "kube-apiserver"]).ok();
-        let server = |name: &str| {
-            servers.as_ref().map(|dir| first_line(&dir.join(name), &["--version"])).unwrap_or_default()
-        };
+        let said = |program: PathBuf| first_line(&program, &["--version"]);
         Ok(Self {
             cpu: cpu(&read("/proc/cpuinfo")),
             cores: std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
@@ -52,8 +50,8 @@ impl Machine {
                 .len(),
             memory_mib: process::total_mib()?,
             braid: first_line(&artefacts::braid()?, &["--version"]),
-            api_server: server("kube-apiserver"),
-            etcd: server("etcd"),
+            api_server: servers.as_ref().map(|dir| said(dir.join("kube-apiserver"))).unwrap_or_default(),
+            etcd: servers.as_ref().map(|dir| said(control_plane::etcd(dir))).unwrap_or_default(),
         })
     }
 }

@@ -11,13 +11,15 @@ use anyhow::{Context, Result};
 
 use super::provider::{Feature, Provider, Service};
 use crate::home::Home;
-use crate::program::{on_path, output};
+use crate::parts::Part;
+use crate::program::{not_installed, on_path, output};
 use crate::{artefacts, containerd, control_plane as servers, wait};
 use control_plane::ControlPlane;
-use node::Node;
+use node::{Node, Software};
 
 mod cgroups;
 mod control_plane;
+mod kubelet;
 mod machine;
 mod node;
 
@@ -43,16 +45,11 @@ pub(super) fn missing() -> Option<String> {
         ("kubectl", "kubernetes-client"),
         ("buildah", "buildah"),
     ];
-    let package =
-        programs.iter().find(|(program, _)| !on_path(program)).map(|(_, package)| (*package).to_owned());
-    package
+    let lacking = programs.iter().find(|(program, _)| !on_path(program));
+    lacking
+        .map(|(_, package)| not_installed(package))
         .or_else(containerd::missing)
-        .map(|package| format!("Debian's package {package} is not installed"))
-        .or_else(|| {
-            artefacts::reference_plugins()
-                .is_none()
-                .then(|| "the reference plugins are not installed".to_owned())
-        })
+        .or_else(artefacts::missing_plugins)
         .or_else(|| servers::directory(&PROGRAMS).err().map(|error| format!("{error:#}")))
 }
 
@@ -62,6 +59,7 @@ pub(super) struct Local {
     // In this order they are dropped.
     nodes: Vec<Node>,
     plane: ControlPlane,
+    software: Software,
     home: Home,
 }
 
@@ -69,10 +67,11 @@ impl Local {
     /// Starts it, and waits until both nodes are ready.
     pub(super) fn start() -> Result<Self> {
         let programs = servers::directory(&PROGRAMS)?;
+        let software = Software::of(&programs)?;
         let home = Home::new(DIRECTORY)?;
         let plane =
             ControlPlane::start(home.path(), &programs, &NODES).context("starting the control plane")?;
-        let start = |number: usize, name| Node::start(home.path(), &programs, &plane, number, name);
+        let start = |number: usize, name| Node::start(home.path(), &software, &plane, number, name);
         let nodes = thread::scope(|scope| {
             let starting: Vec<_> = NODES
                 .iter()
@@ -86,7 +85,7 @@ impl Local {
             };
             starting.into_iter().map(join).collect::<Result<Vec<_>>>()
         })?;
-        let this = Self { nodes, plane, home };
+        let this = Self { nodes, plane, software, home };
         this.wait_until_ready()?;
         Ok(this)
     }
@@ -159,6 +158,13 @@ impl Provider for Local {
         let dirs = machines.filter_map(|machine| machine.dir.read_dir().ok());
         let files = dirs.flat_map(Iterator::flatten).map(|entry| entry.path());
         files.filter(|file| file.extension().is_some_and(|extension| extension == "log")).collect()
+    }
+
+    fn parts(&self) -> Vec<Part> {
+        let etcd = Part::of_program("etcd", &servers::etcd(&self.software.servers));
+        let [_, runc] = Part::of_containerd(&self.software.containerd);
+        let plugins = artefacts::reference_plugins().map(|dir| Part::plugins(&dir));
+        [etcd, runc].into_iter().chain(plugins).collect()
     }
 
     fn directory(&self) -> &Path {

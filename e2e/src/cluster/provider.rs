@@ -6,6 +6,8 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
+use crate::parts::Part;
+
 /// Something that not every cluster lets a scenario do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Feature {
@@ -77,6 +79,11 @@ pub(crate) trait Provider: fmt::Debug + Send + Sync {
 
     /// The logs of the cluster's own programs.
     fn logs(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
+    /// The parts that only the one who started them knows; those that a node tells of itself apart.
+    fn parts(&self) -> Vec<Part> {
         Vec::new()
     }
 

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::packages;
+
 /// The programs of a control plane.
 const PROGRAMS: [&str; 2] = ["etcd", "kube-apiserver"];
 
@@ -31,13 +33,24 @@ pub fn directory(programs: &[&str]) -> Result<PathBuf> {
     })
 }
 
+/// The etcd for the servers of a directory: the one beside them if the directory was named, else the newest that
+/// `scripts/runtimes` has unpacked: the one that is built with the servers is as old as they are.
+pub fn etcd(servers: &Path) -> PathBuf {
+    let own = || servers.join("etcd");
+    if named().any(|dir| dir == servers) {
+        return own();
+    }
+    packages::newest("etcd-server", |_| true).map_or_else(own, |bin| bin.join("etcd"))
+}
+
 fn places() -> Vec<PathBuf> {
+    let built = packages::cache().map(|cache| built(&cache.join("kubernetes"))).unwrap_or_default();
+    named().chain(built).collect()
+}
+
+fn named() -> impl Iterator<Item = PathBuf> {
     let set = |variable: &str| std::env::var_os(variable).filter(|value| !value.is_empty());
-    let named = VARIABLES.iter().filter_map(|variable| set(variable)).map(PathBuf::from);
-    let home = |home| Path::new(&home).join(".cache");
-    let cache = set("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| set("HOME").map(home));
-    let built = cache.map(|cache| built(&cache.join("braid/kubernetes"))).unwrap_or_default();
-    named.chain(built).collect()
+    VARIABLES.into_iter().filter_map(set).map(PathBuf::from)
 }
 
 /// The directories of the versions that were built here, the newest first.

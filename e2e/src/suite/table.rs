@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Line, Outcome};
 use crate::cluster::Cluster;
+use crate::parts;
 
 /// Prints a line for whoever runs the suite.
 #[expect(clippy::print_stdout)]
@@ -25,12 +26,11 @@ pub(super) fn line(line: &Line) -> String {
 pub(super) fn print(cluster: &Cluster, ready: Duration, all: Duration, lines: &[Line]) {
     let count = |outcome: &str| lines.iter().filter(|line| word(&line.outcome) == outcome).count();
     say("");
-    say(&format!(
-        "Kubernetes {} of provider {}, nodes {}",
-        cluster.version().unwrap_or_else(|_| "unknown".to_owned()),
-        cluster.provider(),
-        cluster.nodes().join(", ")
-    ));
+    say(&format!("a cluster of provider {}, nodes {}, on", cluster.provider(), cluster.nodes().join(", ")));
+    match cluster.parts() {
+        Ok(parts) => parts::lines(&parts).iter().for_each(|line| say(line)),
+        Err(error) => say(&format!("  unknown versions: {error:#}")),
+    }
     say(&format!("  {:<7} {:>6.1} s  {}", "", ready.as_secs_f64(), "(starting the cluster)"));
     for one in lines {
         say(&line(one));

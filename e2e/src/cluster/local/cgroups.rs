@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::wait;
+
 /// Where hierarchies are mounted.
 const MOUNT: &str = "/sys/fs/cgroup";
 
@@ -22,6 +24,29 @@ pub(super) fn make(group: &str) -> Result<()> {
         delegate(&at);
     }
     Ok(())
+}
+
+/// Removes a control group, and what is below it, from every hierarchy. A group goes when its last process is gone, which
+/// takes a moment after it was killed.
+pub(super) fn remove(group: &str) -> Result<()> {
+    for hierarchy in hierarchies()? {
+        let top = hierarchy.join(group);
+        wait::until("the control groups of a machine that is off are gone", || Ok(remove_tree(&top)))
+            .with_context(|| format!("removing {}", top.display()))?;
+    }
+    Ok(())
+}
+
+/// Whether a group is gone, after those below it have been removed. What cannot be removed stays.
+fn remove_tree(group: &Path) -> bool {
+    let entries = fs::read_dir(group).into_iter().flatten().flatten();
+    let below = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    for entry in below {
+        remove_tree(&entry.path());
+    }
+    // The files of a group are no obstacle.
+    let _ = fs::remove_dir(group);
+    !group.exists()
 }
 
 /// Version 2 has one hierarchy, version 1 one for each controller.

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::machine::Machine;
+use crate::control_plane as servers;
 use crate::control_plane::keys::Keys;
 use crate::program::output;
 use crate::wait;
@@ -39,7 +40,7 @@ impl ControlPlane {
     /// Starts everything and waits until the API server answers. `nodes` are the names of the nodes that will come.
     pub(super) fn start(home: &Path, programs: &Path, nodes: &[&str]) -> Result<Self> {
         let keys = Keys::make(home, &[ADDRESS, SERVICE]).context("making the cluster's keys")?;
-        let machine = Machine::new(home, "control-plane")?;
+        let machine = Machine::new(home, "control-plane", &std::env::var_os("PATH").unwrap_or_default())?;
         machine.sh(&format!(
             "ip link add {LAN} type bridge
              ip address add {ADDRESS}/24 dev {LAN}
@@ -54,7 +55,7 @@ impl ControlPlane {
         }
         let kubeconfig = write_kubeconfig(home, "admin", &keys.authority)?;
         let this = Self { machine, home: home.to_owned(), programs: programs.to_owned(), kubeconfig };
-        this.machine.start("etcd", &programs.join("etcd"), &etcd(home))?;
+        this.machine.start("etcd", &servers::etcd(programs), &etcd(home))?;
         this.write_arguments(&keys, &tokens)?;
         this.start_api_server()?;
         let admin = format!("--kubeconfig={}", this.kubeconfig.display());

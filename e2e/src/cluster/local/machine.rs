@@ -2,6 +2,7 @@
 //! System V objects. When that process ends, everything on the machine ends, and nothing of it is left.
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -39,6 +40,8 @@ pub(super) struct Machine {
     pub(super) name: String,
     /// What outlives a boot, and the logs of the services.
     pub(super) dir: PathBuf,
+    /// Where its programs are looked for.
+    path: OsString,
     running: Mutex<Option<Running>>,
 }
 
@@ -52,8 +55,8 @@ struct Running {
 }
 
 impl Machine {
-    /// Makes a machine below `home` and boots it.
-    pub(super) fn new(home: &Path, name: &str) -> Result<Self> {
+    /// Makes a machine below `home` whose programs are those of a `PATH`, and boots it.
+    pub(super) fn new(home: &Path, name: &str, path: &OsStr) -> Result<Self> {
         let dir = home.join(name);
         for place in ["opt", "var/lib", "var/log"] {
             fs::create_dir_all(dir.join(place))
@@ -62,7 +65,7 @@ impl Machine {
         output(Command::new("cp").args(["-a", "/etc"]).arg(&dir)).context("copying /etc for a machine")?;
         // What this host has there is another node's.
         let _ = fs::remove_dir_all(dir.join("etc/cni"));
-        let this = Self { name: name.to_owned(), dir, running: Mutex::new(None) };
+        let this = Self { name: name.to_owned(), dir, path: path.to_owned(), running: Mutex::new(None) };
         this.boot()?;
         Ok(this)
     }
@@ -191,6 +194,7 @@ impl Machine {
 
     fn enter(&self, namespaces: &[&str]) -> Result<Command> {
         let mut command = Command::new("nsenter");
+        command.env("PATH", &self.path);
         command.arg("--target").arg(self.init()?.to_string()).args(namespaces).arg("--");
         Ok(command)
     }

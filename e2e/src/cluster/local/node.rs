@@ -7,18 +7,46 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use super::cgroups;
 use super::control_plane::{ADDRESS, ControlPlane, DATA, LAN, PODS};
 use super::machine::Machine;
+use super::{cgroups, kubelet};
 use crate::cluster::Service;
+use crate::containerd::{Programs, configuration};
 use crate::program::output;
-use crate::{artefacts, containerd, image, wait};
+use crate::version::Version;
+use crate::{artefacts, image, wait};
 
 /// The file of the primary's configuration on a node.
 pub(super) const PRIMARY: &str = "/etc/cni/net.d/10-pods.conflist";
 
-/// The places of a node's containerd: what it keeps, what ends with a boot, its socket.
-const CONTAINERD: [&str; 3] = ["/var/lib/containerd", "/run/containerd", "/run/containerd/containerd.sock"];
+/// What a node's containerd is told.
+const CONTAINERD: configuration::Settings<'_> = configuration::Settings {
+    root: "/var/lib/containerd",
+    state: "/run/containerd",
+    socket: "/run/containerd/containerd.sock",
+    bin_dir: "/opt/cni/bin",
+    conf_dir: "/etc/cni/net.d",
+    runtime: "",
+    server: "stream_server_address = \"127.0.0.1\"",
+};
+
+/// The programs that a node runs.
+#[derive(Debug, Clone)]
+pub(super) struct Software {
+    /// The directory of kubelet and kube-proxy.
+    pub(super) servers: PathBuf,
+    /// The kubelet's version.
+    pub(super) kubelet: Version,
+    pub(super) containerd: Programs,
+}
+
+impl Software {
+    /// The kubelet of a directory, and a containerd that serves it.
+    pub(super) fn of(servers: &Path) -> Result<Self> {
+        let kubelet = Version::of(&servers.join("kubelet"), Some("--version"))?;
+        Ok(Self { servers: servers.to_owned(), kubelet, containerd: Programs::for_kubelet(kubelet)? })
+    }
+}
 
 /// How long a node may take to come up.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -29,7 +57,7 @@ pub(super) struct Node {
     pub(super) machine: Machine,
     /// Its place among the nodes, from 1.
     number: usize,
-    programs: PathBuf,
+    software: Software,
     home: PathBuf,
     /// Its part of the pods' addresses, once the controller manager has given it one.
     cidr: String,
@@ -39,17 +67,17 @@ impl Node {
     /// Starts a node and everything on it, but does not wait until it is ready.
     pub(super) fn start(
         home: &Path,
-        programs: &Path,
+        software: &Software,
         plane: &ControlPlane,
         number: usize,
         name: &str,
     ) -> Result<Self> {
         cgroups::make(&group(home, name)?)?;
-        let machine = Machine::new(home, name)?;
+        let machine = Machine::new(home, name, &software.containerd.search_path())?;
         let plugins = artefacts::reference_plugins().context("the reference plugins are not installed")?;
         machine.sh(&format!("cp -a {}/. /opt/cni/bin/", plugins.display()))?;
-        let (programs, home) = (programs.to_owned(), home.to_owned());
-        let this = Self { machine, number, programs, home, cidr: format!("10.223.{number}.0/24") };
+        let (software, home) = (software.clone(), home.to_owned());
+        let this = Self { machine, number, software, home, cidr: format!("10.223.{number}.0/24") };
         this.write_configuration()?;
         this.plug(plane)?;
         this.start_runtime()?;
@@ -60,9 +88,13 @@ impl Node {
         Ok(this)
     }
 
-    /// Turns the node off and on again.
+    /// Turns the node off and on again. Control groups are the kernel's, so they outlive the machine; a kubelet that
+    /// finds those of the boot before fails for a minute.
     pub(super) fn reboot(&self, plane: &ControlPlane) -> Result<()> {
         self.machine.cut_power();
+        let group = group(&self.home, &self.machine.name)?;
+        cgroups::remove(&group)?;
+        cgroups::make(&group)?;
         self.machine.boot()?;
         self.plug(plane)?;
         self.start_runtime()?;
@@ -83,9 +115,8 @@ impl Node {
 
     /// Makes images of an archive known to the kubelet.
     pub(super) fn import(&self, archive: &Path) -> Result<String> {
-        let archive = archive.display();
-        self.machine
-            .sh(&format!("ctr --namespace k8s.io images import --snapshotter native {archive} >/dev/null"))
+        let import = configuration::import(self.software.containerd.version()).join(" ");
+        self.machine.sh(&format!("ctr --namespace k8s.io {import} {} >/dev/null", archive.display()))
     }
 
     fn plug(&self, plane: &ControlPlane) -> Result<()> {
@@ -105,15 +136,11 @@ impl Node {
         let (dir, name) = (&self.machine.dir, &self.machine.name);
         fs::create_dir_all(dir.join("var/lib/kubelet/manifests"))
             .context("making the kubelet's directory")?;
-        let kubelet = kubelet(&group(&self.home, name)?);
-        let proxy = proxy(&self.home.join("admin.kubeconfig"), name);
+        let kubelet = kubelet::configuration(self.software.kubelet, &group(&self.home, name)?);
         for (file, content) in [
-            (
-                "containerd.toml",
-                containerd::configuration(CONTAINERD, "stream_server_address = \"127.0.0.1\"\n"),
-            ),
-            ("kubelet.json", kubelet),
-            ("proxy.json", proxy),
+            ("containerd.toml", configuration::text(self.software.containerd.version(), &CONTAINERD)),
+            ("kubelet.json", kubelet.to_string()),
+            ("proxy.json", proxy(&self.home.join("admin.kubeconfig"), name)),
         ] {
             fs::write(dir.join(file), content).with_context(|| format!("writing {file} of {name}"))?;
         }
@@ -140,20 +167,16 @@ impl Node {
 
     fn start_kubelet(&self) -> Result<()> {
         let (dir, name) = (&self.machine.dir, &self.machine.name);
-        let arguments = [
-            format!("--config={}", dir.join("kubelet.json").display()),
-            format!("--kubeconfig={}", self.home.join(format!("{name}.kubeconfig")).display()),
-            format!("--hostname-override={name}"),
-            format!("--node-ip={}", self.address()),
-            "--container-runtime=remote".to_owned(),
-            "--container-runtime-endpoint=unix:///run/containerd/containerd.sock".to_owned(),
-        ];
-        self.machine.start("kubelet", &self.programs.join("kubelet"), &arguments)
+        let (configuration, kubeconfig) =
+            (dir.join("kubelet.json"), self.home.join(format!("{name}.kubeconfig")));
+        let version = self.software.kubelet;
+        let arguments = kubelet::arguments(version, &configuration, &kubeconfig, name, &self.address());
+        self.machine.start("kubelet", &self.software.servers.join("kubelet"), &arguments)
     }
 
     fn start_proxy(&self) -> Result<()> {
         let config = format!("--config={}", self.machine.dir.join("proxy.json").display());
-        self.machine.start("kube-proxy", &self.programs.join("kube-proxy"), &[config])
+        self.machine.start("kube-proxy", &self.software.servers.join("kube-proxy"), &[config])
     }
 
     /// What a routed primary such as kindnet gives: an address of the node's part, host ports, bandwidth.
@@ -189,30 +212,6 @@ fn group(home: &Path, node: &str) -> Result<String> {
         bail!("{} is no directory of a cluster", home.display());
     };
     Ok(format!("{cluster}/{node}"))
-}
-
-fn kubelet(group: &str) -> String {
-    json!({
-        "apiVersion": "kubelet.config.k8s.io/v1beta1",
-        "kind": "KubeletConfiguration",
-        "authentication": { "anonymous": { "enabled": true }, "webhook": { "enabled": false } },
-        "authorization": { "mode": "AlwaysAllow" },
-        "cgroupDriver": "cgroupfs",
-        "cgroupRoot": format!("/{group}"),
-        "clusterDNS": ["10.96.0.10"],
-        "clusterDomain": "cluster.local",
-        "enforceNodeAllocatable": [],
-        // A machine that is short of disk is to fail scenarios for what they show, not for that.
-        "evictionHard": { "memory.available": "1Mi", "nodefs.available": "1Mi", "imagefs.available": "1Mi" },
-        "failSwapOn": false,
-        "fileCheckFrequency": "1s",
-        "imageGCHighThresholdPercent": 100,
-        "maxPods": 250,
-        "nodeStatusUpdateFrequency": "4s",
-        "staticPodPath": "/var/lib/kubelet/manifests",
-        "volumePluginDir": "/var/lib/kubelet/volume-plugins",
-    })
-    .to_string()
 }
 
 fn proxy(kubeconfig: &Path, node: &str) -> String {
