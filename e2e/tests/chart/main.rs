@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod copies;
+mod deprecated;
 mod helm;
 mod installing;
 mod objects;
