@@ -73,6 +73,49 @@ fn an_upgrade_and_a_rollback_leave_what_the_controller_wrote() {
     assert_eq!(ca_bundles(&plane), ["Q0E=", "Q0E="], "after the rollback");
 }
 
+/// Gives the namespace that Braid is to be in this level of Pod Security; no level takes the label away.
+fn enforce(plane: &ControlPlane, level: Option<&str>) {
+    let key = "pod-security.kubernetes.io/enforce";
+    let label = level.map_or_else(|| format!("{key}-"), |level| format!("{key}={level}"));
+    plane.kubectl(&User::admin(), &["label", "--overwrite", "namespace", NAMESPACE, &label]).unwrap();
+}
+
+#[test]
+fn a_namespace_that_forbids_the_node_role_is_refused_before_anything_is_made() {
+    if !possible() {
+        return;
+    }
+    let plane = ControlPlane::start().unwrap();
+    plane.kubectl(&User::admin(), &["create", "namespace", NAMESPACE]).unwrap();
+    for level in ["baseline", "restricted"] {
+        enforce(&plane, Some(level));
+        let error = upgrade(&plane, &["--wait"]).unwrap_err().to_string();
+        for part in [
+            &format!("install Braid in namespace \"{NAMESPACE}\""),
+            &format!("pod-security.kubernetes.io/enforce={level}"),
+            "the host's network",
+            "paths of the host",
+            "a port of the host",
+            &format!(
+                "kubectl label --overwrite namespace {NAMESPACE} pod-security.kubernetes.io/enforce=privileged"
+            ),
+        ] {
+            assert!(error.contains(part), "{level}: no {part:?} in {error}");
+        }
+        assert_eq!(get(&plane, "daemonset", "braid-node"), Value::Null, "{level}");
+        assert_eq!(get(&plane, "crd", REPORTS), Value::Null, "{level}");
+    }
+    for level in [None, Some("privileged")] {
+        enforce(&plane, level);
+        upgrade(&plane, &[]).unwrap();
+    }
+    assert!(get(&plane, "daemonset", "braid-node").is_object());
+    // Its pods would not come again once the upgrade has taken the old ones away.
+    enforce(&plane, Some("baseline"));
+    let error = upgrade(&plane, &["--set", "logLevel=debug"]).unwrap_err().to_string();
+    assert!(error.contains("pod-security.kubernetes.io/enforce=baseline"), "{error}");
+}
+
 /// The chart as a version of Braid might have had it whose reports had one column.
 fn older_chart() -> Result<tempfile::TempDir> {
     let dir = tempfile::tempdir()?;

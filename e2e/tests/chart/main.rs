@@ -9,6 +9,7 @@ mod deprecated;
 mod helm;
 mod installing;
 mod objects;
+mod pod_security;
 mod rendering;
 mod rights;
 mod values;
