@@ -13,7 +13,7 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
-use crate::helm::{NAMESPACE, chart};
+use crate::helm::{NAMESPACE, chart, copy};
 
 const NADS: &str = "network-attachment-definitions.k8s.cni.cncf.io";
 const REPORTS: &str = "nodereports.braid.dev";
@@ -44,6 +44,36 @@ fn ca_bundles(plane: &ControlPlane) -> Vec<Value> {
     let configuration = get(plane, "validatingwebhookconfiguration", "braid");
     let webhooks = configuration["webhooks"].as_array().unwrap();
     webhooks.iter().map(|webhook| webhook["clientConfig"]["caBundle"].clone()).collect()
+}
+
+/// The minor version of a control plane's Kubernetes 1.
+fn minor(plane: &ControlPlane) -> u64 {
+    let printed = plane.kubectl(&User::admin(), &["get", "--raw", "/version"]).unwrap();
+    let version: Value = serde_json::from_str(&printed).unwrap();
+    let minor = version["minor"].as_str().unwrap().trim_end_matches('+');
+    minor.parse().unwrap()
+}
+
+/// The names of each webhook's match conditions.
+fn conditions(plane: &ControlPlane) -> Vec<Value> {
+    let configuration = get(plane, "validatingwebhookconfiguration", "braid");
+    let webhooks = configuration["webhooks"].as_array().unwrap();
+    webhooks.iter().map(|webhook| webhook["matchConditions"][0]["name"].clone()).collect()
+}
+
+#[test]
+fn the_server_gets_match_conditions_from_1_30_on() {
+    if !possible() {
+        return;
+    }
+    let plane = ControlPlane::start().unwrap();
+    upgrade(&plane, &[]).unwrap();
+    let manifest = helm(&plane, &["get", "manifest", "braid"]).unwrap();
+    let knows = minor(&plane) >= 30;
+    assert_eq!(manifest.contains("\n    matchConditions:"), knows, "{manifest}");
+    let expected =
+        if knows { ["new-spec", "new-annotations"].map(Value::from) } else { [Value::Null, Value::Null] };
+    assert_eq!(conditions(&plane), expected);
 }
 
 /// The release that an object belongs to.
@@ -118,8 +148,7 @@ fn a_namespace_that_forbids_the_node_role_is_refused_before_anything_is_made() {
 
 /// The chart as a version of Braid might have had it whose reports had one column.
 fn older_chart() -> Result<tempfile::TempDir> {
-    let dir = tempfile::tempdir()?;
-    output(Command::new("cp").arg("-r").arg(source("charts/braid/.")).arg(dir.path()))?;
+    let dir = copy()?;
     let file = dir.path().join("files/crds/braid.dev_nodereports.yaml");
     let mut definition: Value = serde_saphyr::from_str(&std::fs::read_to_string(&file)?)?;
     let columns = definition.pointer_mut("/spec/versions/0/additionalPrinterColumns");

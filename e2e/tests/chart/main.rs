@@ -8,6 +8,7 @@ mod copies;
 mod deprecated;
 mod helm;
 mod installing;
+mod match_conditions;
 mod objects;
 mod pod_security;
 mod rendering;
