@@ -161,6 +161,7 @@ fn the_plain_manifests_are_the_chart_with_its_defaults() {
     }
     let about = format!(
         "Braid without Helm: the chart with its defaults but webhook.matchConditions, in namespace {NAMESPACE}.\n\
+         On Kubernetes 1.20, which has no policy/v1, kubectl refuses the PodDisruptionBudget and applies all the rest.\n\
          To take it away: kubectl -n {NAMESPACE} delete daemonset braid-node --cascade=foreground, and only then the rest.\n\
          Not with kubectl delete -f: that deletes the definition of networks, and with it every network."
     );

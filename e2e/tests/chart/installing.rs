@@ -62,6 +62,43 @@ fn conditions(plane: &ControlPlane) -> Vec<Value> {
 }
 
 #[test]
+fn a_server_takes_the_plain_manifests_and_1_20_all_but_the_disruption_budget() {
+    if !possible() {
+        return;
+    }
+    let plane = ControlPlane::start().unwrap();
+    let file = source("deploy/manifests/braid.yaml").display().to_string();
+    // What a server calls deprecated it says in a warning.
+    let applied = plane.kubectl(&User::admin(), &["apply", "--warnings-as-errors", "-f", &file]);
+    if minor(&plane) >= 21 {
+        applied.unwrap();
+        assert!(get(&plane, "poddisruptionbudget", "braid-controller").is_object());
+    } else {
+        let error = applied.unwrap_err().to_string();
+        assert_eq!(error.matches("no matches for kind").count(), 1, "{error}");
+        assert!(
+            error.contains(r#"no matches for kind "PodDisruptionBudget" in version "policy/v1""#),
+            "{error}"
+        );
+    }
+    for (kind, name) in [
+        ("crd", NADS),
+        ("crd", REPORTS),
+        ("daemonset", "braid-node"),
+        ("deployment", "braid-controller"),
+        ("clusterrole", "braid-controller"),
+        ("validatingwebhookconfiguration", "braid"),
+        ("service", "braid-webhook"),
+    ] {
+        assert!(get(&plane, kind, name).is_object(), "{kind} {name}");
+    }
+    let labels = &get(&plane, "namespace", NAMESPACE)["metadata"]["labels"];
+    for mode in ["enforce", "audit", "warn"] {
+        assert_eq!(labels[format!("pod-security.kubernetes.io/{mode}")], "privileged");
+    }
+}
+
+#[test]
 fn the_server_gets_match_conditions_from_1_30_on() {
     if !possible() {
         return;
