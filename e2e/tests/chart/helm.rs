@@ -7,6 +7,7 @@ use e2e::program::output;
 use e2e::requirement::{Need, met};
 use e2e::source;
 use serde_json::Value;
+use tempfile::TempDir;
 
 /// The namespace that everything is rendered for.
 pub(crate) const NAMESPACE: &str = "braid-system";
@@ -23,6 +24,13 @@ pub(crate) fn helm(arguments: &[&str]) -> Result<String> {
 /// The chart's directory, as an argument.
 pub(crate) fn chart() -> String {
     source("charts/braid").display().to_string()
+}
+
+/// A copy of the chart, to be changed.
+pub(crate) fn copy() -> Result<TempDir> {
+    let dir = tempfile::tempdir()?;
+    output(Command::new("cp").arg("-r").arg(source("charts/braid/.")).arg(dir.path()))?;
+    Ok(dir)
 }
 
 /// What the chart renders with further arguments of helm.

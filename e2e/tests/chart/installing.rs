@@ -13,7 +13,7 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
-use crate::helm::{NAMESPACE, chart};
+use crate::helm::{NAMESPACE, chart, copy};
 
 const NADS: &str = "network-attachment-definitions.k8s.cni.cncf.io";
 const REPORTS: &str = "nodereports.braid.dev";
@@ -46,6 +46,73 @@ fn ca_bundles(plane: &ControlPlane) -> Vec<Value> {
     webhooks.iter().map(|webhook| webhook["clientConfig"]["caBundle"].clone()).collect()
 }
 
+/// The minor version of a control plane's Kubernetes 1.
+fn minor(plane: &ControlPlane) -> u64 {
+    let printed = plane.kubectl(&User::admin(), &["get", "--raw", "/version"]).unwrap();
+    let version: Value = serde_json::from_str(&printed).unwrap();
+    let minor = version["minor"].as_str().unwrap().trim_end_matches('+');
+    minor.parse().unwrap()
+}
+
+/// The names of each webhook's match conditions.
+fn conditions(plane: &ControlPlane) -> Vec<Value> {
+    let configuration = get(plane, "validatingwebhookconfiguration", "braid");
+    let webhooks = configuration["webhooks"].as_array().unwrap();
+    webhooks.iter().map(|webhook| webhook["matchConditions"][0]["name"].clone()).collect()
+}
+
+#[test]
+fn a_server_takes_the_plain_manifests_and_1_20_all_but_the_disruption_budget() {
+    if !possible() {
+        return;
+    }
+    let plane = ControlPlane::start().unwrap();
+    let file = source("deploy/manifests/braid.yaml").display().to_string();
+    // What a server calls deprecated it says in a warning.
+    let applied = plane.kubectl(&User::admin(), &["apply", "--warnings-as-errors", "-f", &file]);
+    if minor(&plane) >= 21 {
+        applied.unwrap();
+        assert!(get(&plane, "poddisruptionbudget", "braid-controller").is_object());
+    } else {
+        let error = applied.unwrap_err().to_string();
+        assert_eq!(error.matches("no matches for kind").count(), 1, "{error}");
+        assert!(
+            error.contains(r#"no matches for kind "PodDisruptionBudget" in version "policy/v1""#),
+            "{error}"
+        );
+    }
+    for (kind, name) in [
+        ("crd", NADS),
+        ("crd", REPORTS),
+        ("daemonset", "braid-node"),
+        ("deployment", "braid-controller"),
+        ("clusterrole", "braid-controller"),
+        ("validatingwebhookconfiguration", "braid"),
+        ("service", "braid-webhook"),
+    ] {
+        assert!(get(&plane, kind, name).is_object(), "{kind} {name}");
+    }
+    let labels = &get(&plane, "namespace", NAMESPACE)["metadata"]["labels"];
+    for mode in ["enforce", "audit", "warn"] {
+        assert_eq!(labels[format!("pod-security.kubernetes.io/{mode}")], "privileged");
+    }
+}
+
+#[test]
+fn the_server_gets_match_conditions_from_1_30_on() {
+    if !possible() {
+        return;
+    }
+    let plane = ControlPlane::start().unwrap();
+    upgrade(&plane, &[]).unwrap();
+    let manifest = helm(&plane, &["get", "manifest", "braid"]).unwrap();
+    let knows = minor(&plane) >= 30;
+    assert_eq!(manifest.contains("\n    matchConditions:"), knows, "{manifest}");
+    let expected =
+        if knows { ["new-spec", "new-annotations"].map(Value::from) } else { [Value::Null, Value::Null] };
+    assert_eq!(conditions(&plane), expected);
+}
+
 /// The release that an object belongs to.
 fn owner(object: &Value) -> &Value {
     &object["metadata"]["annotations"]["meta.helm.sh/release-name"]
@@ -73,10 +140,52 @@ fn an_upgrade_and_a_rollback_leave_what_the_controller_wrote() {
     assert_eq!(ca_bundles(&plane), ["Q0E=", "Q0E="], "after the rollback");
 }
 
+/// Gives the namespace that Braid is to be in this level of Pod Security; no level takes the label away.
+fn enforce(plane: &ControlPlane, level: Option<&str>) {
+    let key = "pod-security.kubernetes.io/enforce";
+    let label = level.map_or_else(|| format!("{key}-"), |level| format!("{key}={level}"));
+    plane.kubectl(&User::admin(), &["label", "--overwrite", "namespace", NAMESPACE, &label]).unwrap();
+}
+
+#[test]
+fn a_namespace_that_forbids_the_node_role_is_refused_before_anything_is_made() {
+    if !possible() {
+        return;
+    }
+    let plane = ControlPlane::start().unwrap();
+    plane.kubectl(&User::admin(), &["create", "namespace", NAMESPACE]).unwrap();
+    for level in ["baseline", "restricted"] {
+        enforce(&plane, Some(level));
+        let error = upgrade(&plane, &["--wait"]).unwrap_err().to_string();
+        for part in [
+            &format!("install Braid in namespace \"{NAMESPACE}\""),
+            &format!("pod-security.kubernetes.io/enforce={level}"),
+            "the host's network",
+            "paths of the host",
+            "a port of the host",
+            &format!(
+                "kubectl label --overwrite namespace {NAMESPACE} pod-security.kubernetes.io/enforce=privileged"
+            ),
+        ] {
+            assert!(error.contains(part), "{level}: no {part:?} in {error}");
+        }
+        assert_eq!(get(&plane, "daemonset", "braid-node"), Value::Null, "{level}");
+        assert_eq!(get(&plane, "crd", REPORTS), Value::Null, "{level}");
+    }
+    for level in [None, Some("privileged")] {
+        enforce(&plane, level);
+        upgrade(&plane, &[]).unwrap();
+    }
+    assert!(get(&plane, "daemonset", "braid-node").is_object());
+    // Its pods would not come again once the upgrade has taken the old ones away.
+    enforce(&plane, Some("baseline"));
+    let error = upgrade(&plane, &["--set", "logLevel=debug"]).unwrap_err().to_string();
+    assert!(error.contains("pod-security.kubernetes.io/enforce=baseline"), "{error}");
+}
+
 /// The chart as a version of Braid might have had it whose reports had one column.
 fn older_chart() -> Result<tempfile::TempDir> {
-    let dir = tempfile::tempdir()?;
-    output(Command::new("cp").arg("-r").arg(source("charts/braid/.")).arg(dir.path()))?;
+    let dir = copy()?;
     let file = dir.path().join("files/crds/braid.dev_nodereports.yaml");
     let mut definition: Value = serde_saphyr::from_str(&std::fs::read_to_string(&file)?)?;
     let columns = definition.pointer_mut("/spec/versions/0/additionalPrinterColumns");

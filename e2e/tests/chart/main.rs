@@ -5,9 +5,12 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod copies;
+mod deprecated;
 mod helm;
 mod installing;
+mod match_conditions;
 mod objects;
+mod pod_security;
 mod rendering;
 mod rights;
 mod values;

@@ -9,7 +9,7 @@ use crate::helm::{chart, find, has, helm, objects, possible};
 use crate::objects::problems;
 
 /// Every kind of object of the chart.
-const EVERYTHING: &str = "startupTaint.enabled=true,metrics.enabled=true,metrics.serviceMonitor.enabled=true,\
+pub(crate) const EVERYTHING: &str = "startupTaint.enabled=true,metrics.enabled=true,metrics.serviceMonitor.enabled=true,\
     metrics.rules.enabled=true,metrics.dashboard.enabled=true,networkPolicy.enabled=true,\
     apiServer.host=192.0.2.1,controller.hostNetwork=true,permissions.enabled=true";
 
@@ -18,7 +18,7 @@ const PERMISSIONS: &str = r#"permissions={"enabled": true, "rules": [{"namespace
     "interfaces": ["eth1"], "names": ["pool"], "paths": ["/var/lib/pool"], "onNode": ["lab"]}]}"#;
 
 /// Values that reach each place of the templates.
-const MATRIX: [&[&str]; 10] = [
+pub(crate) const MATRIX: [&[&str]; 10] = [
     &[],
     &["--set", EVERYTHING],
     &["--set", "controller.enabled=false,crds.install=false,uninstall.enabled=false"],

@@ -9,7 +9,7 @@ use crate::helm::{find, has, objects, possible};
 const EVERYTHING: &str = "startupTaint.enabled=true,metrics.enabled=true,controller.hostNetwork=true";
 
 /// Everything that has the shape of a pod, wherever it stands, with the kind of the object that it is from.
-fn pods(objects: &[Value]) -> Vec<(&str, &Value)> {
+pub(crate) fn pods(objects: &[Value]) -> Vec<(&str, &Value)> {
     fn look<'a>(value: &'a Value, found: &mut Vec<&'a Value>) {
         match value {
             Value::Object(object) => {
@@ -32,7 +32,7 @@ fn pods(objects: &[Value]) -> Vec<(&str, &Value)> {
 }
 
 /// The containers of all kinds of a pod.
-fn containers(pod: &Value) -> Vec<&Value> {
+pub(crate) fn containers(pod: &Value) -> Vec<&Value> {
     let kinds = ["initContainers", "containers", "ephemeralContainers"];
     kinds.into_iter().flat_map(|kind| pod[kind].as_array().into_iter().flatten()).collect()
 }

@@ -292,8 +292,8 @@ struct Server {
 
 impl Server {
     fn with_configuration() -> Self {
-        let webhook =
-            |name: &str| json!({"name": name, "clientConfig": {"service": {"name": "s"}}, "new": [1]});
+        let conditions = json!([{"name": "new-spec", "expression": "object.spec != oldObject.spec"}]);
+        let webhook = |name: &str| json!({"name": name, "clientConfig": {"service": {"name": "s"}}, "matchConditions": conditions, "new": [1]});
         let configuration = json!({
             "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
             "metadata": {"name": "braid", "resourceVersion": "7"},
@@ -409,7 +409,9 @@ async fn the_first_replica_makes_everything_and_the_second_takes_it() {
     assert_eq!(secret["type"], "kubernetes.io/tls");
     let bundle = encoded(stored(&server).ca_bundle());
     assert_eq!(bundles(&server), [bundle.clone(), bundle]);
-    assert_eq!(server.lock().unwrap().configuration.as_ref().unwrap()["webhooks"][1]["new"], json!([1]));
+    let webhook = server.lock().unwrap().configuration.as_ref().unwrap()["webhooks"][1].clone();
+    assert_eq!(webhook["matchConditions"][0]["name"], "new-spec", "a merge patch replaces the whole list");
+    assert_eq!(webhook["new"], json!([1]), "a field that this version does not know stays");
 
     let writes = server.lock().unwrap().writes.len();
     second.look(start()).await.unwrap();

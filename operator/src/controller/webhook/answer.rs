@@ -76,6 +76,7 @@ fn judge(request: &Request, desk: &Desk) -> Judgement {
 }
 
 /// A network. One whose configuration stays what it is passes, however wrong: finalizers and labels have to.
+/// The chart's `matchConditions` rely on it: newer API servers do not ask about a `spec` that stays what it is.
 fn network(request: &Request, object: &Object, old: Option<&Object>, desk: &Desk) -> Judgement {
     if old.is_some_and(|old| old.config() == object.config()) {
         return Judgement::default();
@@ -110,6 +111,7 @@ fn refusal(error: String) -> Judgement {
 }
 
 /// A pod: only its network annotations matter, and only where they are new.
+/// The chart's `matchConditions` rely on it: newer API servers ask only about annotations that are new.
 fn pod(request: &Request, object: &Object, old: Option<&Object>, desk: &Desk) -> Judgement {
     let annotations = annotations(object);
     if old.is_some_and(|old| self::annotations(old) == annotations) {
