@@ -13,7 +13,7 @@
 //! | variable | meaning |
 //! |---|---|
 //! | `BRAID_SKIPPED` | a file to which one line is appended for each test that was skipped |
-//! | `BRAID_ALL_TESTS=1` or `CI` | a need that is not met fails the test, unless it is out of reach here (the kernel's; Debian's sources elsewhere) |
+//! | `BRAID_ALL_TESTS=1` or `CI` | a need that is not met fails the test, unless it is out of reach here (the kernel's; what Debian's archive has, elsewhere or without it) |
 
 use std::fmt;
 use std::fs::OpenOptions;
