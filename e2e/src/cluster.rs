@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::parts::Part;
 use crate::program::{output, output_from, output_of};
+use crate::version::Version;
 use crate::{artefacts, image, source, wait};
 use provider::Provider;
 
@@ -96,6 +97,33 @@ impl Cluster {
     /// Whether scenarios may do something here.
     pub fn has(&self, feature: Feature) -> bool {
         self.provider.has(feature)
+    }
+
+    /// Why scenarios may not do something here, if they may not.
+    pub fn lacks(&self, feature: Feature) -> Result<Option<String>> {
+        let lacking = match feature {
+            Feature::Since(minor) => {
+                let told = self.kubectl(&["get", "--raw", "/version"])?;
+                let told: Value = serde_json::from_str(&told).context("reading the servers' version")?;
+                let version = Version::find(told["gitVersion"].as_str().unwrap_or_default())
+                    .with_context(|| format!("the servers have no version: {told}"))?;
+                (version < Version::new(1, minor))
+                    .then(|| format!("it needs {feature}, and the servers are of {version}"))
+            }
+            Feature::UserNamespaces => {
+                let has = |node: &Value| {
+                    let handlers = node["status"]["runtimeHandlers"].as_array().into_iter().flatten();
+                    handlers.clone().any(|handler| handler["features"]["userNamespaces"] == true)
+                };
+                let all = self.list("nodes", "", "")?.iter().all(has);
+                (!all).then(|| format!("a runtime of the nodes does not say that it has {feature}"))
+            }
+            _ => {
+                let has = self.provider.has(feature);
+                (!has).then(|| format!("a cluster of {} does not allow {feature}", self.provider()))
+            }
+        };
+        Ok(lacking)
     }
 
     /// The parts that the cluster consists of, as far as it tells of them.

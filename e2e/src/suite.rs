@@ -224,9 +224,10 @@ fn one(cluster: &Cluster, scenario: &Scenario) -> Line {
 }
 
 fn outcome(cluster: &Cluster, scenario: &Scenario) -> Result<Outcome> {
-    let lacking = scenario.needs.iter().find(|feature| !cluster.has(**feature));
-    if let Some(feature) = lacking {
-        return Ok(Outcome::Skipped(format!("a cluster of {} does not allow {feature}", cluster.provider())));
+    for feature in scenario.needs {
+        if let Some(why) = cluster.lacks(*feature)? {
+            return Ok(Outcome::Skipped(why));
+        }
     }
     for kind in scenario.links {
         if let Some(why) = requirement::Need::Link(kind).missing() {

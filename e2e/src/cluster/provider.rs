@@ -19,6 +19,10 @@ pub enum Feature {
     ControlPlane,
     /// The link `data0` that joins the nodes, for what pods attach to.
     DataLink,
+    /// Servers of Kubernetes 1.x or later; x.
+    Since(u32),
+    /// Pods with a user namespace of their own.
+    UserNamespaces,
 }
 
 impl fmt::Display for Feature {
@@ -28,6 +32,8 @@ impl fmt::Display for Feature {
             Self::Power => "restarting its nodes",
             Self::ControlPlane => "stopping its API server",
             Self::DataLink => "a second link between its nodes",
+            Self::Since(minor) => return write!(f, "Kubernetes 1.{minor} or later"),
+            Self::UserNamespaces => "pods with a user namespace",
         })
     }
 }

@@ -9,6 +9,7 @@ mod churn;
 mod disturbances;
 mod documentation;
 mod first;
+mod later;
 mod lifecycle;
 mod multus;
 mod multus_suite;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         first::SCENARIOS,
         documentation::SCENARIOS,
         workloads::SCENARIOS,
+        later::SCENARIOS,
         disturbances::SCENARIOS,
         wrong::SCENARIOS,
         requests::SCENARIOS,
