@@ -103,17 +103,16 @@ impl Cluster {
     pub fn lacks(&self, feature: Feature) -> Result<Option<String>> {
         let lacking = match feature {
             Feature::Since(minor) => {
-                let told = self.kubectl(&["get", "--raw", "/version"])?;
-                let told: Value = serde_json::from_str(&told).context("reading the servers' version")?;
-                let version = Version::find(told["gitVersion"].as_str().unwrap_or_default())
-                    .with_context(|| format!("the servers have no version: {told}"))?;
+                let version = self.oldest_version()?;
                 (version < Version::new(1, minor))
-                    .then(|| format!("it needs {feature}, and the servers are of {version}"))
+                    .then(|| format!("it needs {feature}, and {version} is here"))
             }
             Feature::UserNamespaces => {
                 let has = |node: &Value| {
-                    let handlers = node["status"]["runtimeHandlers"].as_array().into_iter().flatten();
-                    handlers.clone().any(|handler| handler["features"]["userNamespaces"] == true)
+                    let mut handlers = node["status"]["runtimeHandlers"].as_array().into_iter().flatten();
+                    // The one without a name runs pods that name none.
+                    let default = handlers.find(|handler| handler["name"].as_str().is_none_or(str::is_empty));
+                    default.is_some_and(|handler| handler["features"]["userNamespaces"] == true)
                 };
                 let all = self.list("nodes", "", "")?.iter().all(has);
                 (!all).then(|| format!("a runtime of the nodes does not say that it has {feature}"))
@@ -124,6 +123,19 @@ impl Cluster {
             }
         };
         Ok(lacking)
+    }
+
+    /// That of the API server, or of the kubelet that is older.
+    fn oldest_version(&self) -> Result<Version> {
+        let server = self.kubectl(&["get", "--raw", "/version"])?;
+        let server: Value = serde_json::from_str(&server).context("reading the servers' version")?;
+        let nodes = self.list("nodes", "", "")?;
+        let told = nodes.iter().map(|node| &node["status"]["nodeInfo"]["kubeletVersion"]);
+        let all = told.chain([&server["gitVersion"]]).map(|told| {
+            let version = Version::find(told.as_str().unwrap_or_default());
+            version.with_context(|| format!("a server's version is {told}"))
+        });
+        all.collect::<Result<Vec<_>>>()?.into_iter().min().context("there is no server")
     }
 
     /// The parts that the cluster consists of, as far as it tells of them.

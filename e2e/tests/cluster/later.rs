@@ -68,8 +68,11 @@ fn a_pod_that_is_resized_keeps_its_networks(stage: &Stage<'_>) -> Result<()> {
     let container = |stage: &Stage<'_>| Ok(stage.pod("grows")?["status"]["containerStatuses"][0].clone());
     let id = |status: &serde_json::Value| status["containerID"].clone();
     let first = id(&container(stage)?);
-    let patch = json!({ "spec": { "containers": [{ "name": "main", "resources": resources("80m") }] } });
-    stage.kubectl(&["patch", "pod", "grows", "--subresource", "resize", "--patch", &patch.to_string()])?;
+    // As kubectl before 1.32 can do it.
+    let mut pod = stage.pod("grows")?;
+    pod["spec"]["containers"][0]["resources"] = resources("80m");
+    let resize = format!("/api/v1/namespaces/{}/pods/grows/resize", stage.namespace);
+    stage.cluster.kubectl_with(&["replace", "--raw", &resize, "-f", "-"], &pod.to_string())?;
     stage.wait("the pod has been resized", || {
         let status: Result<serde_json::Value> = container(stage);
         Ok(status?["resources"]["limits"]["cpu"] == "80m")
@@ -77,6 +80,7 @@ fn a_pod_that_is_resized_keeps_its_networks(stage: &Stage<'_>) -> Result<()> {
     let after = (stage.real_prefixes("grows", "eth0")?, stage.real_prefixes("grows", "net1")?);
     ensure!(before == after, "the pod had the addresses {before:?}, and has {after:?}");
     ensure!(id(&container(stage)?) == first, "the container was replaced");
+    stage.ensure_status_is_true("grows", "net1")?;
     stage.delete("grows")?;
     stage.wait_until_nothing_is_left()
 }
@@ -84,7 +88,10 @@ fn a_pod_that_is_resized_keeps_its_networks(stage: &Stage<'_>) -> Result<()> {
 /// Its root is nobody on the node, and its network namespace belongs to the pod's user namespace.
 fn a_pod_with_a_user_namespace_gets_its_networks(stage: &Stage<'_>) -> Result<()> {
     stage.define("lan", &bridges::plain(stage, "un", "10.102.42.0/24"))?;
-    let pods = ["one", "two"].map(|name| Pod::new(name).networks("lan").with("hostUsers", json!(false)));
+    // The bridge joins pods of one node.
+    let (node, _) = stage.two_nodes()?;
+    let pod = |name| Pod::new(name).networks("lan").on(&node).with("hostUsers", json!(false));
+    let pods = ["one", "two"].map(pod);
     stage.run_all(&pods)?;
     let ids = stage.exec("one", &["cat", "/proc/self/uid_map"])?;
     ensure!(ids.split_whitespace().nth(1) != Some("0"), "root of the pod is root of the node: {ids}");
