@@ -226,6 +226,7 @@ fn one(cluster: &Cluster, scenario: &Scenario) -> Line {
 fn outcome(cluster: &Cluster, scenario: &Scenario) -> Result<Outcome> {
     for feature in scenario.needs {
         if let Some(why) = cluster.lacks(*feature)? {
+            requirement::out_of_reach(scenario.name, &why);
             return Ok(Outcome::Skipped(why));
         }
     }
