@@ -63,9 +63,13 @@ build: setup ## build the static release executables meta-cni and braid
 		env $(STATIC) cargo build $(LOCKED) --release --target $(TARGET) -p meta-cni -p operator
 	@ls -l $(META_CNI) $(OPERATOR) | awk '{ printf "    %s: %.1f MiB\n", $$NF, $$5 / 1048576 }'
 
-image: build ## pack the executables into the image braid:VERSION, target/image/braid.tar
+image: build ## pack the executables into images, braid.tar, and braid-index.tar for amd64 and arm64, in target/image
 	@$(STEP) 'packing the image' 'the last lines above say what failed; deploy/image/README.md has the recipe' \
 		env $(PROGRAMS) BRAID_TARGET=$(TARGET) scripts/image
+ifeq ($(TARGET),$(HOST))
+	@$(STEP) 'making the image index for amd64 and arm64' 'the last lines above say what failed' \
+		env MAKE='$(MAKE)' scripts/image-both $(HOST) target/image/braid.tar
+endif
 
 demo: build ## show Braid at work: two pods, several networks each (needs root)
 	@$(STEP) 'building the demo' 'read the first error above' cargo build $(LOCKED) -p e2e --bins
