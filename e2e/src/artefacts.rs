@@ -4,11 +4,12 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::program::not_installed;
-use crate::{packages, parts};
+use crate::program::{not_installed, on_path, output};
+use crate::{packages, parts, source};
 
 /// Where distributions put the reference plugins.
 pub const REFERENCE_PLUGINS: [&str; 2] = ["/opt/cni/bin", "/usr/lib/cni"];
@@ -67,6 +68,33 @@ pub(crate) fn plugins_are_unavailable() -> bool {
 
 fn chosen_plugins() -> Option<OsString> {
     std::env::var_os(PLUGINS_VARIABLE).filter(|choice| !choice.is_empty())
+}
+
+/// Rust's target for arm64.
+const ARM64: &str = "aarch64-unknown-linux-gnu";
+
+/// What runs executables for arm64 here.
+pub const QEMU: &str = "qemu-aarch64-static";
+
+/// An executable of Braid for arm64, where `make image` puts it.
+pub fn for_arm64(name: &str) -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| source("target"), PathBuf::from);
+    target.join(ARM64).join("release").join(name)
+}
+
+/// What is missing to run executables for arm64.
+pub(crate) fn missing_for_arm64() -> Option<String> {
+    let unbuilt = ["meta-cni", "braid"].into_iter().map(for_arm64).find(|program| !program.is_file());
+    unbuilt
+        .map(|program| format!("{} is not there: make image builds it", program.display()))
+        .or_else(|| (!on_path(QEMU)).then(|| not_installed("qemu-user-static")))
+}
+
+/// Whether Rust's standard library for arm64 is installed.
+pub(crate) fn can_be_built_for_arm64() -> bool {
+    let sysroot = output(Command::new("rustc").args(["--print", "sysroot"]));
+    sysroot
+        .is_ok_and(|sysroot| Path::new(sysroot.trim()).join("lib/rustlib").join(ARM64).join("lib").is_dir())
 }
 
 /// Which of Braid's executables is not static, for people: `make test` names static ones.

@@ -32,6 +32,8 @@ pub enum Need {
     Plugins,
     /// A program on `PATH`, and Debian's package that has it.
     Program(&'static str, &'static str),
+    /// Executables of Braid for arm64, which `make image` builds, and QEMU to run them.
+    Arm64,
     /// Executables of Braid that need nothing of the machine.
     StaticPrograms,
     /// Everything that [`containerd::Containerd`] needs.
@@ -53,6 +55,7 @@ impl Need {
             Self::Root => (!rustix::process::geteuid().is_root()).then(|| "it needs root".to_owned()),
             Self::Plugins => artefacts::missing_plugins(),
             Self::Program(program, of) => (!on_path(program)).then(|| not_installed(of)),
+            Self::Arm64 => artefacts::missing_for_arm64(),
             Self::StaticPrograms => artefacts::not_static(),
             Self::Containerd => containerd::missing(),
             Self::NewestContainerd => {
@@ -73,6 +76,8 @@ impl Need {
     fn is_out_of_reach(self) -> bool {
         match self {
             Self::Link(_) => true,
+            // CI makes the image first, unless nobody can: rustup may not have the target.
+            Self::Arm64 => std::env::var_os("CI").is_none() || !artefacts::can_be_built_for_arm64(),
             Self::ControlPlane => !is_debian(),
             Self::Plugins => artefacts::plugins_are_unavailable(),
             Self::NewestContainerd => !is_debian() || packages::unavailable().is_some(),

@@ -248,3 +248,45 @@ fn both_executables_run_in_it_without_rights_and_without_anything_to_write_to() 
     let versions: Value = serde_json::from_str(&versions).unwrap();
     assert!(versions["supportedVersions"].as_array().unwrap().contains(&json!("1.1.0")), "{versions}");
 }
+
+#[test]
+fn the_index_has_an_image_for_each_architecture_and_two_builds_are_the_same_bytes() {
+    if !met(NEEDS) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let programs = Programs::built().copied(dir.path());
+    let archives = [(0x3e, "amd64"), (0xb7, "arm64")].map(|(machine, architecture)| {
+        for program in [&programs.braid, &programs.meta_cni] {
+            let mut file = File::options().write(true).open(program).unwrap();
+            file.seek(SeekFrom::Start(18)).unwrap();
+            file.write_all(&[machine, 0]).unwrap();
+        }
+        let out = dir.path().join(format!("{architecture}.tar"));
+        programs.pack(&out).unwrap();
+        out
+    });
+    let [one, two] = ["one.tar", "two.tar"].map(|name| {
+        let out = dir.path().join(name);
+        let mut script = Command::new(source("scripts/image-index"));
+        output(script.args(["--tag", TAG, "--out"]).arg(&out).args(&archives)).unwrap();
+        out
+    });
+    assert!(fs::read(&one).unwrap() == fs::read(two).unwrap(), "the archives differ");
+    let index = index(&one);
+    let platforms: Vec<_> =
+        index["manifests"].as_array().unwrap().iter().map(|image| image["platform"].clone()).collect();
+    let linux = |architecture: &str| json!({ "architecture": architecture, "os": "linux" });
+    assert_eq!(platforms, [linux("amd64"), linux("arm64")]);
+}
+
+/// The image index that an oci-archive names.
+fn index(archive: &Path) -> Value {
+    let files = files(File::open(archive).unwrap());
+    let named: Value = serde_json::from_slice(&files["index.json"].1).unwrap();
+    let named = &named["manifests"][0];
+    assert_eq!(named["mediaType"], "application/vnd.oci.image.index.v1+json");
+    assert_eq!(named["annotations"]["org.opencontainers.image.ref.name"], TAG);
+    let digest = named["digest"].as_str().unwrap().replace(':', "/");
+    serde_json::from_slice(&files[&format!("blobs/{digest}")].1).unwrap()
+}
