@@ -14,7 +14,7 @@ use crate::call::{Call, store_error};
 use crate::plan::{Asked, Plan, Wanted, plan};
 use crate::pod::{Wishes, wishes};
 use crate::undo::{self, Left, Patience};
-use crate::{earlier_sandboxes, hold, namespace, networks, routes, settled, turn};
+use crate::{earlier_sandboxes, hold, namespace, networks, presence, routes, settled, turn};
 
 /// Attaches a container to its networks and returns the merged result, which `version` can express.
 ///
@@ -206,6 +206,7 @@ fn run(call: &Call, record: &mut Record, plan: Plan, version: SpecVersion) -> Re
                 .map_err(|error| all(error.to_cni_error()))?;
         }
         point::reached("add: all made");
+        see(call, record);
         let merged = answer(call, record);
         let told = merged.to_json(version);
         told.map_err(|error| all(CniError::from_chain(Code::INTERNAL, &error)))?;
@@ -224,6 +225,21 @@ fn run(call: &Call, record: &mut Record, plan: Plan, version: SpecVersion) -> Re
         call.log.info("attached", &[("network", network), ("interface", if_name), ("us", &took)]);
     }
     Ok(merged)
+}
+
+/// Notes what the pod has of its secondary networks, for CHECK. It is no reason to fail if nobody can look.
+fn see(call: &Call, record: &mut Record) {
+    let Some(netns) = record.netns.as_deref().filter(|_| record.attachments.len() > 1) else { return };
+    match presence::interfaces(netns) {
+        Ok(present) => {
+            for attachment in record.attachments.iter_mut().skip(1) {
+                attachment.seen = Some(presence::seen(attachment, netns, &present));
+            }
+        }
+        Err(error) => {
+            call.log.debug("the pod's interfaces cannot be seen", &[("error", &chain_text(&error))]);
+        }
+    }
 }
 
 /// Undoes in reverse what has begun; the first error is the one to tell.

@@ -29,7 +29,7 @@ pub(crate) fn answer(call: &Call, record: &Record) -> AddResult {
         return merged;
     }
     let known = caller.as_deref().unwrap_or("not known");
-    call.log.debug("the runtime gets the primary's result alone", &[("runtime", &known)]);
+    call.log.info("the runtime gets the primary's result alone", &[("runtime", &known)]);
     merge::merge(record.attachments.get(..1).unwrap_or_default(), netns)
 }
 

@@ -61,7 +61,7 @@ pub(crate) fn start(call: &Call) -> Result<bool, BackgroundError> {
     let lock = only.hand_over().map_err(BackgroundError::Start)?;
     point::reached("unfinished: lock handed over");
     let mut child = Command::new("/proc/self/exe");
-    child.arg(ARGUMENT).stdin(task).stdout(lock).stderr(Stdio::null()).current_dir("/");
+    child.arg(ARGUMENT).stdin(task).stdout(lock).stderr(Stdio::null());
     for (name, _) in std::env::vars_os().filter(|(name, _)| is_of_the_call(name)) {
         child.env_remove(name);
     }
@@ -75,7 +75,10 @@ fn is_of_the_call(name: &OsString) -> bool {
 
 /// A file without a name that holds the task. A pipe would have to be read before this process can end.
 fn in_memory(task: &Task) -> io::Result<File> {
-    let mut file = File::from(memfd_create("braid-unfinished-work", MemfdFlags::CLOEXEC)?);
+    let make = |flags| memfd_create("braid-unfinished-work", MemfdFlags::CLOEXEC | flags);
+    // A node may refuse one that could be run (vm.memfd_noexec); kernels before 6.3 do not know the flag.
+    let memory = make(MemfdFlags::NOEXEC_SEAL).or_else(|_| make(MemfdFlags::empty()))?;
+    let mut file = File::from(memory);
     file.write_all(&serde_json::to_vec(task)?)?;
     file.rewind()?;
     Ok(file)

@@ -124,6 +124,7 @@ fn of_primary(call: &Call, target: &Target, request: &Request, primary: Found) -
         default_route: Vec::new(),
         refused_by: None,
         add_us: None,
+        seen: None,
         complaint: None,
     }
 }

@@ -123,6 +123,7 @@ fn attachment(call: &Call, target: &Target, index: usize, delegate: Delegate) ->
         default_route: Vec::new(),
         refused_by: None,
         add_us: None,
+        seen: None,
         complaint: None,
     }
 }

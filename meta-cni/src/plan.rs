@@ -152,6 +152,7 @@ fn attachment(
         default_route: Vec::new(),
         refused_by: None,
         add_us: None,
+        seen: None,
         complaint: None,
     })
 }

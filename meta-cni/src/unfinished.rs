@@ -2,10 +2,12 @@
 //! marked. Later runs have it taken up after their own work, a little at a time, by a process of its own
 //! (`background`); `meta-cni gc` does it at once.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use cni::exec::ProcessExec;
+use cni::skel::panic_text;
 use cni::{CniError, point};
 use store::StoreError;
 use store::lock::Lock;
@@ -66,7 +68,18 @@ pub(crate) fn may_be_due(call: &Call, key: &RecordKey) -> bool {
         }
         // Its hint is out of date.
         Ok(_) => true,
-        Err(_) => !record::is_told(dir, key),
+        Err(error) => {
+            tell_once(call, key, &error);
+            false
+        }
+    }
+}
+
+/// Tells once in a boot that a record cannot be read. The call does, whose stderr somebody reads.
+fn tell_once(call: &Call, key: &RecordKey, error: &StoreError) {
+    if !matches!(record::is_news(&call.settings.directory, key), Ok(false)) {
+        let error = cni::error::chain_text(error);
+        call.log.error("a record cannot be read", &[("container", &key.container_id), ("error", &error)]);
     }
 }
 
@@ -82,14 +95,17 @@ pub(crate) fn take_up(call: &Call) -> Result<(), StoreError> {
             break;
         }
         // Failures are recorded, and logged where they are recorded. What the disk does not give of one
-        // container is no reason to leave the others.
-        if let Err(error) = take_up_one(call, &key, &exec, false) {
-            let error = cni::error::chain_text(&error);
-            call.log.warn(
-                "could not take up unfinished work",
-                &[("container", &key.container_id), ("error", &error)],
-            );
-        }
+        // container is no reason to leave the others, nor is a defect that one of them shows.
+        let taken = catch_unwind(AssertUnwindSafe(|| take_up_one(call, &key, &exec, false)));
+        let problem = match taken {
+            Ok(Ok(_)) => continue,
+            Ok(Err(error)) => cni::error::chain_text(&error),
+            Err(panic) => format!("a defect: it panicked: {}", panic_text(panic.as_ref())),
+        };
+        call.log.warn(
+            "could not take up unfinished work",
+            &[("container", &key.container_id), ("error", &problem)],
+        );
     }
     Ok(())
 }
@@ -115,10 +131,7 @@ pub(crate) fn take_up_one(
             return Ok(Taken::AtRest);
         }
         Err(error) => {
-            if record::is_news(dir, key)? {
-                let error = cni::error::chain_text(&error);
-                call.log.error("a record cannot be read", &[("error", &error)]);
-            }
+            tell_once(call, key, &error);
             return Ok(Taken::Failed(store_error(&error)));
         }
     };

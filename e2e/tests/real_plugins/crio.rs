@@ -74,6 +74,47 @@ fn forty_pods_at_once_keep_their_sandboxes_and_have_the_primarys_address_alone()
     assert_nothing_is_left(crio.node(), &pods.iter().collect::<Vec<_>>());
 }
 
+/// CRI-O looks them up with today's configuration, which is Braid's.
+#[test]
+fn pods_from_before_braid_outlive_a_restart() {
+    if !possible(&[]) {
+        return;
+    }
+    let crio = crio();
+    let pod = Pod::new("before", "").unwrap();
+    let mut bridge = json!({
+        "cniVersion": "1.0.0", "name": "primary", "type": "bridge", "bridge": "pods0", "isGateway": true,
+    });
+    bridge["ipam"] = crio.node().host_local(&["10.244.0.0/16"]);
+    crio.node().add_by(&crio.node().file("bin/bridge"), &bridge, &pod).unwrap();
+    crio.restart(&[&pod]).unwrap();
+    crio.stop(&pod, Netns::OfPod).unwrap();
+    assert_eq!(crio.restart(&[&pod]).unwrap_err().code, 3, "it has no network any more");
+    assert_nothing_is_left(crio.node(), &[&pod]);
+}
+
+/// Devices of DPDK have no interface in the pod, and the members of a bond get its hardware address.
+#[test]
+fn what_never_was_in_the_pod_fails_no_sandbox() {
+    if !possible(&[]) {
+        return;
+    }
+    let crio = crio();
+    let script = "#!/bin/sh\n[ \"$CNI_COMMAND\" = CHECK ] && sleep 60\ncat >/dev/null\n[ \"$CNI_COMMAND\" = ADD ] && \
+                  echo '{\"cniVersion\":\"1.0.0\",\"interfaces\":[{\"name\":\"net1\",\"sandbox\":\"'$CNI_NETNS'\"}]}'\nexit 0\n";
+    let plugin = crio.node().file("bin/dpdk");
+    std::fs::write(&plugin, script).unwrap();
+    std::fs::set_permissions(&plugin, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    crio.node().define(&[("default/dpdk", &list(&[json!({ "type": "dpdk" })]))]).unwrap();
+    let pod = Pod::new("fast", "dpdk").unwrap();
+    // Its plugin hangs at CHECK besides, which holds up no sandbox for long.
+    crio.run(&pod).unwrap();
+    let complaint = crio.node().record(&pod).unwrap().unwrap().attachments[1].complaint.clone();
+    assert!(complaint.is_some(), "what hung is told of");
+    crio.stop(&pod, Netns::OfPod).unwrap();
+    assert_nothing_is_left(crio.node(), &[&pod]);
+}
+
 #[test]
 fn a_sandbox_that_has_lost_its_network_is_told_of_and_status_needs_a_primary_alone() {
     if !possible(&[]) {

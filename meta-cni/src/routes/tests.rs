@@ -15,6 +15,7 @@ fn attachment(if_name: &str, result: Value) -> AttachmentRecord {
         default_route: Vec::new(),
         refused_by: None,
         add_us: None,
+        seen: None,
         complaint: None,
     }
 }

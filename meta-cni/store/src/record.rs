@@ -15,6 +15,7 @@ use cni::netns::NetnsId;
 use cni::npwg::NetworkRef;
 use cni::result::Family;
 use cni::{AddResult, CapabilityArgs, CniArgs, IfName, NetworkList, point};
+use ipnet::IpNet;
 use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
 
@@ -107,9 +108,24 @@ pub struct AttachmentRecord {
     /// How long its ADD took, in microseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub add_us: Option<u64>,
+    /// What the kernel had of a secondary network in the pod when ADD ended: what CHECK looks for. `None` if nobody
+    /// looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<Vec<SeenInterface>>,
     /// What a plugin of a secondary network said at the last CHECK though the pod has what ADD gave it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub complaint: Option<String>,
+}
+
+/// An interface that an attachment had in the pod.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenInterface {
+    /// Its name, as the plugin's result has it.
+    pub name: String,
+    /// Its hardware address, in lower case with colons; empty where it has none.
+    pub mac: String,
+    /// Those of the result's addresses that it had, with the kernel's prefix lengths.
+    pub addresses: Vec<IpNet>,
 }
 
 /// What the last DEL could not undo, and since when.

@@ -29,6 +29,7 @@ fn record(id: &str, phase: Phase, pod: bool) -> Record {
         default_route: Vec::new(),
         refused_by: None,
         add_us: Some(1500),
+        seen: None,
         complaint: None,
     };
     Record {
