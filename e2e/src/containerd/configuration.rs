@@ -2,6 +2,7 @@
 //!
 //! containerd 1.x reads version 2 with one section for all of its CRI part. containerd 2.x splits that section into
 //! images, runtime and server (version 3); it reads version 2 as well, but then loses the snapshotter.
+//! It also offers NRI, on one socket for the whole machine, which several containerds of tests cannot share.
 
 use crate::image;
 use crate::version::Version;
@@ -92,6 +93,9 @@ conf_dir = "{conf_dir}"
 
 [plugins."io.containerd.grpc.v1.cri"]
 {server}
+
+[plugins."io.containerd.nri.v1.nri"]
+disable = true
 "#,
         image = image::REFERENCE
     )
@@ -178,6 +182,9 @@ conf_dir = "/etc/cni/net.d"
 
 [plugins."io.containerd.grpc.v1.cri"]
 disable_tcp_service = true
+
+[plugins."io.containerd.nri.v1.nri"]
+disable = true
 "#
             )
         };
