@@ -16,7 +16,7 @@ use crate::pod::{Wishes, wishes};
 use crate::undo::{self, Left, Patience};
 use crate::{earlier_sandboxes, hold, namespace, networks, presence, routes, settled, turn};
 
-/// Attaches a container to its networks and returns the merged result, which `version` can express.
+/// Attaches a container to its networks and returns what the runtime gets, which `version` can express.
 ///
 /// *Guarantees*: nothing runs before the plan is whole and recorded. After a failure everything that ran is
 /// undone in reverse; what could not be undone stays recorded for DEL.
@@ -207,16 +207,16 @@ fn run(call: &Call, record: &mut Record, plan: Plan, version: SpecVersion) -> Re
         }
         point::reached("add: all made");
         see(call, record);
-        let merged = answer(call, record);
-        let told = merged.to_json(version);
+        let answer = answer(call, record);
+        let told = answer.to_json(version);
         told.map_err(|error| all(CniError::from_chain(Code::INTERNAL, &error)))?;
         record.phase = Phase::Attached;
         record.write(dir).map_err(|error| all(store_error(&error)))?;
         point::reached("add: recorded as attached");
-        Ok(merged)
+        Ok(answer)
     });
-    let merged = match outcome {
-        Ok(merged) => merged,
+    let answer = match outcome {
+        Ok(answer) => answer,
         Err(failure) => return Err(take_back(call, record, &site, failure)),
     };
     for attachment in &record.attachments {
@@ -224,7 +224,7 @@ fn run(call: &Call, record: &mut Record, plan: Plan, version: SpecVersion) -> Re
         let (network, if_name) = (&attachment.network, &attachment.if_name);
         call.log.info("attached", &[("network", network), ("interface", if_name), ("us", &took)]);
     }
-    Ok(merged)
+    Ok(answer)
 }
 
 /// Notes what the pod has of its secondary networks, for CHECK. It is no reason to fail if nobody can look.

@@ -97,7 +97,7 @@ fn compare(
     if attachments.len() < 2 {
         return Ok(());
     }
-    let present = match presence::interfaces(netns) {
+    let present = match presence::interfaces_with_routes(netns) {
         Ok(present) => present,
         Err(error) => {
             // Nobody knows then, and a sandbox must not end for that.

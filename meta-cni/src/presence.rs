@@ -29,7 +29,7 @@ pub(crate) struct Present {
     mac: String,
     /// Its addresses.
     addresses: Vec<IpNet>,
-    /// The families of which a default route leads through it, in whatever table.
+    /// The families of which a default route leads through it, in whatever table; empty where nobody asked.
     default_routes: Vec<Family>,
 }
 
@@ -43,9 +43,14 @@ pub(crate) enum Difference {
     Changed(String),
 }
 
-/// The interfaces of a namespace.
+/// The interfaces of a namespace, with their addresses.
 pub(crate) fn interfaces(netns: &Path) -> Result<Vec<Present>, NamespaceError> {
     namespace::within(netns, kernel::interfaces)?.map_err(NamespaceError::Look)
+}
+
+/// The same with their default routes, which cost two questions more.
+pub(crate) fn interfaces_with_routes(netns: &Path) -> Result<Vec<Present>, NamespaceError> {
+    namespace::within(netns, kernel::interfaces_with_routes)?.map_err(NamespaceError::Look)
 }
 
 /// Whether an interface is among those that are present.

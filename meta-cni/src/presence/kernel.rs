@@ -14,7 +14,23 @@ use crate::netlink::Kernel;
 use crate::routes;
 
 pub(super) fn interfaces() -> io::Result<Vec<Present>> {
+    let found = interfaces_by_index(&mut Kernel::connect()?)?;
+    Ok(found.into_iter().map(|(_, interface)| interface).collect())
+}
+
+pub(super) fn interfaces_with_routes() -> io::Result<Vec<Present>> {
     let mut kernel = Kernel::connect()?;
+    let mut found = interfaces_by_index(&mut kernel)?;
+    for family in Family::BOTH {
+        let through = routes::default_routes_through(&mut kernel, family)?;
+        for (_, interface) in found.iter_mut().filter(|(index, _)| through.contains(index)) {
+            interface.default_routes.push(family);
+        }
+    }
+    Ok(found.into_iter().map(|(_, interface)| interface).collect())
+}
+
+fn interfaces_by_index(kernel: &mut Kernel) -> io::Result<Vec<(u32, Present)>> {
     let mut found: Vec<(u32, Present)> = Vec::new();
     let mut query = LinkMessage::default();
     query.attributes = vec![LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])];
@@ -31,13 +47,7 @@ pub(super) fn interfaces() -> io::Result<Vec<Present>> {
             interface.addresses.push(address);
         }
     })?;
-    for family in Family::BOTH {
-        let through = routes::default_routes_through(&mut kernel, family)?;
-        for (_, interface) in found.iter_mut().filter(|(index, _)| through.contains(index)) {
-            interface.default_routes.push(family);
-        }
-    }
-    Ok(found.into_iter().map(|(_, interface)| interface).collect())
+    Ok(found)
 }
 
 fn interface(link: &LinkMessage) -> Present {
