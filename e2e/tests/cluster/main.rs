@@ -9,10 +9,11 @@ mod churn;
 mod disturbances;
 mod documentation;
 mod first;
-mod later;
+
 mod lifecycle;
 mod multus;
 mod multus_suite;
+mod newer_kubernetes;
 mod nodes_between;
 mod primaries;
 mod repair;
@@ -27,7 +28,7 @@ fn main() -> ExitCode {
         first::SCENARIOS,
         documentation::SCENARIOS,
         workloads::SCENARIOS,
-        later::SCENARIOS,
+        newer_kubernetes::SCENARIOS,
         disturbances::SCENARIOS,
         wrong::SCENARIOS,
         requests::SCENARIOS,

@@ -1,4 +1,4 @@
-//! What later versions of Kubernetes do with pods: sidecars, resizing, user namespaces.
+//! What newer versions of Kubernetes do with pods: sidecars, resizing, user namespaces.
 
 use anyhow::{Result, ensure};
 use e2e::cluster::Feature;
