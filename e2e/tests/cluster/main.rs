@@ -9,7 +9,6 @@ mod churn;
 mod disturbances;
 mod documentation;
 mod first;
-
 mod lifecycle;
 mod multus;
 mod multus_suite;
